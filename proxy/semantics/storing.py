@@ -1,0 +1,188 @@
+"""What a shared cache may store, and for whom (RFC 9111 section 3)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from multidict import CIMultiDict
+
+from proxy.semantics.fields import (
+    Directives,
+    Fields,
+    end_to_end,
+    format_http_date,
+    joined,
+    list_members,
+    parse_directives,
+)
+from proxy.semantics.freshness import (
+    Basis,
+    Lifetime,
+    Scope,
+    demands_validation,
+    explicit_lifetime,
+    lifetime,
+    origin_conditions,
+)
+from proxy.semantics.key import counting_cookies, selecting
+from proxy.semantics.policy import CachePolicy, media_type
+from proxy.semantics.request import ClientRequest
+
+HEURISTICALLY_CACHEABLE: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+"""Statuses that may be stored though nothing says so (RFC 9110 section 15.1), but for 206."""
+
+UNDERSTOOD: Final = HEURISTICALLY_CACHEABLE | {302, 307}
+"""Statuses whose caching we know all about, for `must-understand`."""
+
+# These blame the one request that got them, not the resource: stored, one client's odd field would deny the
+# object to all others.  428, 429, 431 and 511 are forbidden outright (RFC 6585).
+_BLAMES_THE_REQUEST: Final = frozenset(
+    {400, 401, 407, 408, 412, 413, 416, 417, 421, 425, 426, 428, 429, 431, 511}
+)
+_ENDLESS: Final = frozenset({"multipart/x-mixed-replace", "text/event-stream"})
+
+
+class NoStore(StrEnum):
+    """Why an answer is not stored."""
+
+    METHOD = "method"
+    REQUEST_BODY = "request-body"
+    REQUEST_NO_STORE = "request-no-store"
+    STATUS = "status"
+    PARTIAL = "partial"
+    STREAM = "stream"
+    NO_STORE = "no-store"
+    PRIVATE = "private"
+    VARY_STAR = "vary-star"
+    SET_COOKIE = "set-cookie"
+    NO_FRESHNESS = "no-freshness"
+    NO_VALIDATOR = "no-validator"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Store it: for whom, with which fields (Date added, what must not be kept dropped), as which variant."""
+
+    scope: Scope
+    fields: CIMultiDict[str]
+    vary: tuple[tuple[str, str | None], ...]
+    lifetime: Lifetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Pass it on without storing it."""
+
+    reason: NoStore
+
+
+Judgement: TypeAlias = Store | Pass
+
+
+def judge(request: ClientRequest, status: int, fields: Fields, policy: CachePolicy, now: int) -> Judgement:
+    """Whether the origin's answer to this request, arrived at `now`, is stored (section 3)."""
+    refusal = _request_refusal(request) or _answer_refusal(status, fields, policy)
+    if refusal is not None:
+        return Pass(refusal)
+    granted = lifetime(status, fields, policy, now)
+    if granted.basis is Basis.NOTHING:
+        return Pass(NoStore.NO_FRESHNESS)
+    # Without lifetime and validator only a media object is worth its room: the ranges of its running fill.
+    is_media = status == 200 and policy.is_media(fields)
+    if granted.seconds == 0 and not is_media and not origin_conditions(fields):
+        return Pass(NoStore.NO_VALIDATOR)
+    scope = Scope.SHARED if may_share(request, fields, policy, now) else Scope.PARTITION
+    kept = _storable_fields(fields, now)
+    variant = selecting(_vary_names(fields, is_media), request, ignore_cookies=policy.ignore_cookies)
+    return Store(scope, kept, variant, granted)
+
+
+def _request_refusal(request: ClientRequest) -> NoStore | None:
+    if request.method != "GET":
+        return NoStore.METHOD
+    if request.has_body:
+        return NoStore.REQUEST_BODY
+    if "no-store" in parse_directives(request.fields):
+        return NoStore.REQUEST_NO_STORE
+    return None
+
+
+def _answer_refusal(status: int, fields: Fields, policy: CachePolicy) -> NoStore | None:
+    directives = parse_directives(fields)
+    if refusal := _status_refusal(status, fields, directives):
+        return refusal
+    if media_type(fields) in _ENDLESS:
+        return NoStore.STREAM
+    if "no-store" in directives and "must-understand" not in directives:
+        return NoStore.NO_STORE
+    if "private" in directives and not directives.names("private"):
+        return NoStore.PRIVATE
+    if "*" in list_members(joined(fields, "Vary") or ""):
+        return NoStore.VARY_STAR
+    sets_cookie = "Set-Cookie" in fields and "set-cookie" not in _limited_fields(directives)
+    if sets_cookie and "public" not in directives and not policy.shared:
+        return NoStore.SET_COOKIE
+    return None
+
+
+def _status_refusal(status: int, fields: Fields, directives: Directives) -> NoStore | None:
+    if status == 206:
+        return NoStore.PARTIAL
+    if status < 200 or status == 304 or status in _BLAMES_THE_REQUEST:
+        return NoStore.STATUS
+    if "must-understand" in directives and status not in UNDERSTOOD:
+        return NoStore.STATUS
+    asked_for = "public" in directives or "s-maxage" in directives or "max-age" in directives
+    if status not in HEURISTICALLY_CACHEABLE and not asked_for and "Expires" not in fields:
+        return NoStore.STATUS
+    return None
+
+
+def _limited_fields(directives: Directives) -> frozenset[str]:
+    return frozenset((*directives.names("private"), *directives.names("no-cache")))
+
+
+def _storable_fields(fields: Fields, now: int) -> CIMultiDict[str]:
+    # Fields to which `private` or `no-cache` is limited are for this client only.  So is a cookie, always.
+    dropped = _limited_fields(parse_directives(fields)) | {"set-cookie", "set-cookie2"}
+    kept = CIMultiDict(
+        (name, value) for name, value in end_to_end(fields).items() if name.lower() not in dropped
+    )
+    kept.setdefault("Date", format_http_date(now))
+    return kept
+
+
+def _vary_names(fields: Fields, is_media: bool) -> list[str]:
+    """What an answer varies on; its coding too, which legacy origins forget, or name where there is none."""
+    names = [name.lower() for name in list_members(joined(fields, "Vary") or "")]
+    if is_coded(fields):
+        return [*names, "accept-encoding"]
+    return [name for name in names if name != "accept-encoding"] if is_media else names
+
+
+def is_coded(fields: Fields) -> bool:
+    """Whether the representation has a content coding."""
+    return (joined(fields, "Content-Encoding") or "identity").strip().lower() != "identity"
+
+
+# --- Who may have it? -----------------------------------------------------------------------------
+
+
+def may_share(request: ClientRequest, fields: Fields, policy: CachePolicy, response_time: int) -> bool:
+    """Whether an answer is the same for everyone, as far as this request's credentials go.
+
+    The same test says who may fill the shared part and who may use what is in it.  Authorization: section 3.5
+    (where `must-revalidate` also needs a lifetime of the origin's: ours opens nothing to others).  Cookie: a
+    choice of ours; an origin that gives its answer a lifetime, or calls it `public`, means it for all.
+    """
+    directives = parse_directives(fields)
+    if policy.shared or "public" in directives:
+        return True
+    explicit = explicit_lifetime(fields, response_time)
+    if "Authorization" in request.fields:
+        revalidated = "must-revalidate" in directives and explicit is not None
+        if "s-maxage" not in directives and not revalidated:
+            return False
+    if not counting_cookies(request.fields, policy.ignore_cookies):
+        return True
+    return explicit is not None and explicit.seconds > 0 and not demands_validation(fields)
