@@ -1,0 +1,317 @@
+"""The config's shape: frozen sections, every key with its default and its description.
+
+Durations are seconds (`Duration`, a float), sizes are bytes (`Size`, an int); both print as they are written.
+`schema()` is this module as JSON Schema: the lines below a key are what an editor shows.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    model_validator,
+)
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from proxy.config.addresses import (
+    AddressValue,
+    HostHeader,
+    HostPattern,
+    MediaType,
+    Method,
+    NetworkValue,
+    OriginUrlValue,
+    PathPrefix,
+    TcpAddress,
+    UnixAddress,
+    WebOrigin,
+)
+from proxy.config.scalars import (
+    Duration,
+    DurationValue,
+    Flag,
+    Size,
+    SizeValue,
+    Text,
+    TimeoutValue,
+    Token,
+    read_text,
+    whole_number,
+)
+
+
+class _OneOrMore:
+    """Lets a list of one be written as its only member."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._listed, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        listed = handler(schema)
+        return {"anyOf": [listed["items"], listed]}
+
+    @staticmethod
+    def _listed(value: object) -> object:
+        return [value] if isinstance(value, str | int | float) else value
+
+
+Item = TypeVar("Item")
+OneOrMore = Annotated[tuple[Item, ...], _OneOrMore()]
+
+
+def read_regex(value: object) -> re.Pattern[str]:
+    text = read_text(value)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # doubtful style is no error
+            return re.compile(text)
+    except re.error as error:
+        place = "" if error.pos is None else f" at character {error.pos + 1}"
+        raise ValueError(f"cannot read {text!r} as a regular expression: {error.msg}{place}") from None
+    except (OverflowError, RecursionError):
+        raise ValueError("the regular expression is too large") from None
+
+
+Regex = Annotated[re.Pattern[str], PlainValidator(read_regex, json_schema_input_type=str)]
+
+
+class Section(BaseModel):
+    """A mapping of the config.  Without any keys below it, it has its defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, value: object) -> object:
+        return {} if value is None else value
+
+    def overridden_by(self, other: Self | None) -> Self:
+        """This section, with the keys that stand in `other` taken from there."""
+        if other is None:
+            return self
+        return self.model_copy(update={key: getattr(other, key) for key in other.model_fields_set})
+
+
+class ServerTimeouts(Section):
+    """How long the server waits for clients."""
+
+    send_idle: TimeoutValue = Duration(60)
+    """A client that takes no byte for this long is cut off."""
+    drain: DurationValue = Duration(30)
+    """On SIGTERM, running answers may finish within this time."""
+    keep_alive: TimeoutValue = Duration(75)
+    """An idle connection is closed after this time."""
+
+
+class Server(Section):
+    """The listener that clients talk to."""
+
+    name: Token = "range-adapter"
+    """What this instance calls itself in `Via` and `Cache-Status`."""
+    listen: OneOrMore[AddressValue] = Field((TcpAddress("127.0.0.1", 8080),), min_length=1)
+    """Addresses to listen on: `host:port`, `[::1]:port` or `unix:/path`."""
+    trusted_proxies: OneOrMore[NetworkValue] = ()
+    """Networks of proxies whose `X-Forwarded-*` and `Forwarded` fields are believed."""
+    max_header_size: Annotated[SizeValue, Field(ge=1024, le=1024 * 1024)] = Size(8 * 1024)
+    """The longest request line and the longest header field that are accepted; longer ones get 431 or 414."""
+    timeouts: ServerTimeouts = Field(default_factory=ServerTimeouts)
+    server_timing: Flag = False
+    """Whether answers carry `Server-Timing`: how long the spool and the origin took."""
+
+
+class Admin(Section):
+    """The listener for health, metrics and status; keep it away from clients."""
+
+    listen: AddressValue | None = TcpAddress("127.0.0.1", 9090)
+    """`host:port` or `unix:/path`; `null` switches it off."""
+
+
+def default_spool_path(env: Mapping[str, str]) -> str:
+    """The service manager's cache folder, else the user's."""
+    if given := env.get("CACHE_DIRECTORY", "").partition(":")[0]:  # systemd lists several with colons
+        return given
+    if os.path.isabs(user_cache := env.get("XDG_CACHE_HOME", "")):
+        return os.path.join(user_cache, "range-adapter")
+    return os.path.join(env.get("HOME") or os.path.expanduser("~"), ".cache", "range-adapter")
+
+
+class Spool(Section):
+    """The folder on the local disk that objects are kept in."""
+
+    path: Text = Field(default_factory=lambda: default_spool_path(os.environ))
+    """The folder; made if missing.  Default: `$CACHE_DIRECTORY`, else `range-adapter` in the user's cache."""
+    max_size: SizeValue = Size(10 * 1024**3)
+    """What all objects together may take; the least recently used go first."""
+    max_object_size: SizeValue = Size(4 * 1024**3)
+    """A larger object is passed through and not kept."""
+    min_free: SizeValue = Size(1024**3)
+    """Room that is left free on the disk, whatever `max_size` says."""
+
+
+class OriginTimeouts(Section):
+    """How long to wait for an origin."""
+
+    connect: TimeoutValue = Duration(5)
+    """For a connection."""
+    first_byte: TimeoutValue = Duration(30)
+    """For the head of an answer."""
+    idle: TimeoutValue = Duration(60)
+    """For the next bytes of a body."""
+
+
+class Origin(Section):
+    """One legacy server."""
+
+    url: OriginUrlValue
+    """`http://` or `https://`, a host, a port if need be, and a base path if need be."""
+    host: HostHeader = "origin"
+    """The `Host` field it gets: `origin` (the one of the url), `preserve` (the client's), or a name."""
+    timeouts: OriginTimeouts = Field(default_factory=OriginTimeouts)
+    max_connections: Annotated[int, PlainValidator(whole_number(1, 10_000), json_schema_input_type=int)] = 32
+    """Connections to it at the same time; further requests wait."""
+
+
+class Cache(Section):
+    """What is kept, for how long, and who may share it."""
+
+    ttl: DurationValue = Duration(3600)
+    """How long an object of `media_types` is fresh when its origin does not say."""
+    respect_origin: Flag = True
+    """Let the origin's `Cache-Control` and `Expires` win over `ttl`.  `no-store` and `private` always do."""
+    key: OneOrMore[Literal["host", "path", "query"]] = Field(("host", "path", "query"), min_length=1)
+    """What tells two objects apart."""
+    shared: Flag = False
+    """Whether what was fetched with a `Cookie` or `Authorization` may serve everybody."""
+    ignore_cookies: OneOrMore[Text] | None = None
+    """Cookies that do not make an answer personal; `*` stands for any text.  Default: common analytics."""
+    media_types: OneOrMore[MediaType] | None = None
+    """What `ttl` is for.  Default: video, audio, images, fonts, PDF, archives and other bulk data."""
+
+
+_Limit = Annotated[int, PlainValidator(whole_number(0, 10_000), json_schema_input_type=int)]
+
+
+class Ranges(Section):
+    """Which range requests are answered as such; others get the whole object."""
+
+    max: _Limit = 100
+    """Ranges in one request."""
+    max_overlaps: _Limit = 2
+    """Ranges in one request that overlap an earlier one."""
+    unknown_length_wait: DurationValue = Duration(30)
+    """How long a range waits for the end of an object whose origin did not tell its length."""
+
+
+class Cors(Section):
+    """Which web pages of other sites may read the answers, `Content-Range` included."""
+
+    allow_origins: OneOrMore[WebOrigin] = Field(("*",), min_length=1)
+    """`*`, or a list of `https://app.example.com`."""
+    max_age: DurationValue = Duration(3600)
+    """How long browsers may remember the answer to a preflight request."""
+
+
+class Defaults(Section):
+    """What holds for every route that does not say otherwise, key by key."""
+
+    cache: Cache = Field(default_factory=Cache)
+    ranges: Ranges = Field(default_factory=Ranges)
+    cors: Cors | None = None
+    """Off where it is absent or `null`."""
+
+
+class Match(Section):
+    """Which requests a route takes: those that meet all that is said here."""
+
+    host: OneOrMore[HostPattern] = ()
+    """`media.example.com`, or `*.example.com` for all below it; any port unless one is given."""
+    path_prefix: PathPrefix | None = None
+    """Whole segments: `/films` takes `/films` and `/films/x`, but not `/filmsx`."""
+    path_regex: Regex | None = None
+    r"""A Python regular expression that the decoded path must contain: `\.(mp4|pdf)$`."""
+    methods: OneOrMore[Method] = ()
+    """`GET` includes `HEAD`."""
+
+
+class Rewrite(Section):
+    """What happens to the path on its way to the origin; first `strip_prefix`, then `add_prefix`."""
+
+    strip_prefix: PathPrefix | None = None
+    """Whole segments to take from the beginning, where they are there."""
+    add_prefix: PathPrefix | None = None
+    """What to put before the rest."""
+
+
+class Route(Section):
+    """One rule; the first that matches a request takes it."""
+
+    name: Text = ""
+    """For logs, metrics and `explain`.  Default: `route-1`, `route-2` ..."""
+    match: Match = Field(default_factory=Match)
+    origin: Text | None = None
+    """A name of `origins`; may be left out when there is only one."""
+    mode: Literal["adapt", "passthrough", "deny"] = "adapt"
+    """`adapt`: answer ranges from the spool; `passthrough`: hand everything on as it is; `deny`: 403."""
+    rewrite: Rewrite = Field(default_factory=Rewrite)
+    cache: Cache | None = None
+    """Keys of `defaults.cache` to override."""
+    ranges: Ranges | None = None
+    """Keys of `defaults.ranges` to override."""
+    cors: Cors | None = None
+    """Keys of `defaults.cors` to override; `null` switches it off."""
+
+
+class Logging(Section):
+    """One line for each request, and for what goes wrong; on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console", "combined"] = "auto"
+    """`auto`: `console` on a terminal, else `json`.  `combined`: access lines as Apache writes them."""
+    access: Flag = True
+    """Whether every request gets its line."""
+
+
+class Config(Section):
+    """Configuration of range-adapter, which answers byte ranges for origins that cannot."""
+
+    version: Literal[1] = 1
+    """Of this format."""
+    server: Server = Field(default_factory=Server)
+    admin: Admin = Field(default_factory=Admin)
+    spool: Spool = Field(default_factory=Spool)
+    origins: Annotated[dict[Token, Origin], Field(min_length=1)]
+    """The legacy servers, by a name of your choice."""
+    defaults: Defaults = Field(default_factory=Defaults)
+    routes: tuple[Route, ...] = ()
+    """First match wins.  Without any, and with one origin, everything goes to it."""
+    logging: Logging = Field(default_factory=Logging)
+
+
+class _WrittenDefaults(GenerateJsonSchema):
+    """Shows defaults as they are written in the file."""
+
+    def encode_default(self, dft: Any) -> Any:
+        match dft:
+            case Size() | Duration() | TcpAddress() | UnixAddress():
+                return str(dft)
+            case tuple():
+                return [self.encode_default(member) for member in dft]
+            case _:
+                return super().encode_default(dft)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the file."""
+    document = Config.model_json_schema(schema_generator=_WrittenDefaults)
+    return {"$schema": _WrittenDefaults.schema_dialect, **document}
