@@ -4,6 +4,8 @@ Read it from the pure to the wired; imports only point down this list:
 
     errors.py      whose fault (client, origin, spool, ours) and which status
     semantics/     RFC 9110, 9111, 9211: pure functions and frozen values; no I/O, no clock
+    patience.py    how long a peer may take nothing
+    exact.py       aiohttp's client, made to send exactly what it is told
     origin.py      the client side: one origin server, exact targets, our errors
     spool/         objects on the local disk and their index
     fill.py        one fetch of one object into the spool, and those who follow it
@@ -13,8 +15,8 @@ Read it from the pure to the wired; imports only point down this list:
     demo/          a legacy origin with a video, the adapter before it, a page that shows both
     cli.py         the commands
 
-`config.py` and `routes.py` stand beside them: config imports nothing of ours and is read only by
-`cli`, `routes` and `server/app.py`, which hand plain values down.
+`config/`, `routes.py` and `explain.py` stand beside them: config imports nothing of ours and is read
+only by `cli`, `routes`, `explain`, `demo` and `server/app.py`, which hand plain values down.
 """
 
 __version__ = "0.1.0"

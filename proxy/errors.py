@@ -53,6 +53,13 @@ class MethodNotAllowed(ClientError):
     reason = "method-not-allowed"
 
 
+class PreconditionFailed(ClientError):
+    """A precondition that is false whatever the origin has (RFC 9110 section 13.1.1)."""
+
+    status = 412
+    reason = "precondition-failed"
+
+
 class UnknownHost(ClientError):
     """The host names no site of ours (RFC 9110 section 7.4)."""
 

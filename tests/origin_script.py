@@ -194,7 +194,7 @@ class Exchange:
         if send_continue and self._request.header("Expect") == "100-continue":
             await self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._request.header("Transfer-Encoding") is not None:
-            while size := int((await self._reader.readline()).partition(b";")[0], 16):
+            while size := await self._chunk_size():
                 await self._read(size)
                 await self._reader.readline()
             while await self._reader.readline() not in (b"\r\n", b""):
@@ -202,6 +202,12 @@ class Exchange:
         else:
             await self._read(int(self._request.header("Content-Length") or 0))
         self._body_read = True
+
+    async def _chunk_size(self) -> int:
+        line = await self._reader.readline()
+        if not line:
+            raise ConnectionResetError("the peer closed in the middle of its request")
+        return int(line.partition(b";")[0], 16)
 
     async def _carry_out(self, step: Step) -> None:
         match step:

@@ -42,12 +42,15 @@ class LegacyOrigin:
     def __init__(self, pace: int = PACE) -> None:
         self.url = ""
         self._pace = pace
-        self._film = _packaged("video.mp4")
-        self._pages = {path: (_packaged(name), kind) for path, (name, kind) in PAGE_FILES.items()}
+        self._film = b""
+        self._pages: dict[str, bytes] = {}
         self._traffic: defaultdict[tuple[str, bool], Traffic] = defaultdict(Traffic)
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
+        self._film = await asyncio.to_thread(_packaged, "video.mp4")
+        for path, (name, _) in PAGE_FILES.items():
+            self._pages[path] = await asyncio.to_thread(_packaged, name)
         app = web.Application()
         app.router.add_get("/video.mp4", self._serve_film)
         app.router.add_options("/video.mp4", self._preflight)
@@ -94,9 +97,10 @@ class LegacyOrigin:
         return web.Response(status=204, headers=CROSS_ORIGIN)
 
     async def _serve_page(self, request: web.Request) -> web.Response:
-        body, content_type = self._pages[request.path]
+        _, content_type = PAGE_FILES[request.path]
         policy = f"default-src 'self'; media-src 'self' {self.url}; connect-src 'self' {self.url}"
         fields = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
+        body = self._pages[request.path]
         return web.Response(body=body, content_type=content_type, charset="utf-8", headers=fields)
 
     async def _serve_config(self, request: web.Request) -> web.Response:

@@ -13,6 +13,11 @@ from proxy.semantics.request import ClientRequest
 
 ALLOWED_METHODS: Final = "GET, HEAD"
 ALLOWED_FIELDS: Final = "Range, If-Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since"
+_OF_THE_ORIGIN: Final = (
+    "Access-Control-Allow-Origin",
+    "Access-Control-Allow-Credentials",
+    "Access-Control-Expose-Headers",
+)
 EXPOSED_FIELDS: Final = "Content-Range, Accept-Ranges, ETag, Content-Length"
 
 
@@ -55,7 +60,7 @@ def preflight_fields(cors: Cors, request: ClientRequest) -> CIMultiDict[str]:
 def add_cors(fields: CIMultiDict[str], cors: Cors, request: ClientRequest) -> None:
     """Let the request's site read the answer; the route's word replaces the origin's."""
     allowed = cors.allowed(request)
-    for name in ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers"):
+    for name in _OF_THE_ORIGIN:
         fields.popall(name, None)
     if allowed is not None:
         fields["Access-Control-Allow-Origin"] = allowed
@@ -67,5 +72,5 @@ def add_cors(fields: CIMultiDict[str], cors: Cors, request: ClientRequest) -> No
 def _vary_on_origin(fields: CIMultiDict[str]) -> None:
     varies: Fields = fields
     named = list_members(joined(varies, "Vary") or "")
-    if "origin" not in (name.lower() for name in named):
+    if not {"origin", "*"} & {name.lower() for name in named}:
         fields["Vary"] = ", ".join([*named, "Origin"])

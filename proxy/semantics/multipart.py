@@ -15,10 +15,10 @@ def frame(
     """
     parts: list[bytes | Slice] = []
     type_line = "" if content_type is None else f"Content-Type: {content_type}\r\n"
-    delimiter = f"--{boundary}"
+    # In front of the first one, too, as Apache and nginx have it: zsync skips a line there without a look.
+    delimiter = f"\r\n--{boundary}"
     for slice_ in slices:
         head = f"{delimiter}\r\n{type_line}Content-Range: {slice_.content_range(complete_length)}\r\n\r\n"
         parts += (head.encode("utf-8", "surrogateescape"), slice_)
-        delimiter = f"\r\n--{boundary}"
     parts.append(f"{delimiter}--\r\n".encode())
     return tuple(parts), sum(map(len, parts))

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from multidict import CIMultiDict
 
 from proxy.semantics.cache_status import Forward
-from proxy.semantics.fields import MAX_LENGTH, only, parse_directives, parse_http_date
+from proxy.semantics.fields import MAX_LENGTH, joined, only, parse_directives, parse_http_date
 from proxy.semantics.freshness import (
     Scope,
     Stored,
@@ -21,6 +21,7 @@ from proxy.semantics.key import accept_encoding, selecting
 from proxy.semantics.policy import CachePolicy
 from proxy.semantics.request import ClientRequest
 from proxy.semantics.storing import is_coded, may_share
+from proxy.semantics.validators import parse_entity_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,22 @@ def _decide(
     if reason is None:
         return Reuse(selected, age, granted.seconds - age)
     conditions = origin_conditions(fields)
-    return Validate(selected, conditions, reason) if conditions else Fetch(reason)
+    if conditions:
+        return Validate(selected, conditions, reason)
+    if reason is Forward.REQUEST and _continues(request, selected):
+        return Reuse(selected, age, granted.seconds - age)
+    return Fetch(reason)
+
+
+def _continues(request: ClientRequest, stored: Stored) -> bool:
+    """Whether the request wants the rest of what is stored: `If-Range` or `If-Match` names the tag we emit.
+
+    Scripts that do so send `no-cache` with it, by the Fetch standard.  To ask an origin without validators again
+    would make another generation, and so the condition false.
+    """
+    tag = stored.representation.validators.etag
+    named = parse_entity_tags(joined(request.fields, "If-Range") or joined(request.fields, "If-Match") or "")
+    return tag is not None and named != "*" and any(tag.strongly_matches(other) for other in named or ())
 
 
 def _select(request: ClientRequest, candidates: Sequence[Stored], policy: CachePolicy) -> Stored | Forward:

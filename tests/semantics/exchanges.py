@@ -73,8 +73,8 @@ def parse_byteranges(content: bytes, boundary: str) -> list[BodyPart]:
     """Take a multipart/byteranges body apart, by the letter of RFC 2046 and the lengths in Content-Range."""
     delimiter = b"--" + boundary.encode()
     parts: list[BodyPart] = []
-    position = 0
-    assert content.startswith(delimiter), "no preamble is sent"
+    position = len(b"\r\n")
+    assert content.startswith(b"\r\n" + delimiter), "the preamble is empty, and ends with its line"
     while True:
         position += len(delimiter)
         if content[position:] == b"--\r\n":

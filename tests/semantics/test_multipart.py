@@ -16,7 +16,7 @@ def test_the_example_of_the_rfc() -> None:
     parts, length = frame([Slice(500, 1000), Slice(7000, 8000)], 8000, "application/pdf", BOUNDARY)
     assert parts == (
         (
-            b"--THIS_STRING_SEPARATES\r\n"
+            b"\r\n--THIS_STRING_SEPARATES\r\n"
             b"Content-Type: application/pdf\r\n"
             b"Content-Range: bytes 500-999/8000\r\n"
             b"\r\n"
@@ -36,13 +36,16 @@ def test_the_example_of_the_rfc() -> None:
 
 def test_without_a_type_and_without_a_length() -> None:
     parts, _ = frame([Slice(0, 1)], None, None, "b")
-    assert parts == (b"--b\r\nContent-Range: bytes 0-0/*\r\n\r\n", Slice(0, 1), b"\r\n--b--\r\n")
+    assert parts == (b"\r\n--b\r\nContent-Range: bytes 0-0/*\r\n\r\n", Slice(0, 1), b"\r\n--b--\r\n")
 
 
 def test_types_of_any_bytes() -> None:
     """Values are UTF-8, and lone surrogates stand for bytes that are not."""
     parts, _ = frame([Slice(0, 1)], 1, "text/x; name=\u00e9\udce9", "b")
-    assert parts[0] == b"--b\r\nContent-Type: text/x; name=\xc3\xa9\xe9\r\nContent-Range: bytes 0-0/1\r\n\r\n"
+    assert (
+        parts[0]
+        == b"\r\n--b\r\nContent-Type: text/x; name=\xc3\xa9\xe9\r\nContent-Range: bytes 0-0/1\r\n\r\n"
+    )
 
 
 @given(st.binary(min_size=1), st.data())

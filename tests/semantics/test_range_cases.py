@@ -62,7 +62,7 @@ def parts_sent(response: ResponsePlan, data: bytes) -> list[list[int]]:
         first, last, complete_length = positions.replace("/", "-").split("-")
         assert (unit, complete_length) == ("bytes", str(len(data)))
         parts = parse_byteranges(
-            f"--x\r\nContent-Range: {response.fields['Content-Range']}\r\n\r\n".encode()
+            f"\r\n--x\r\nContent-Range: {response.fields['Content-Range']}\r\n\r\n".encode()
             + sent
             + b"\r\n--x--\r\n",
             "x",

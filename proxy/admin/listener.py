@@ -1,0 +1,37 @@
+"""The admin listener's four addresses."""
+
+import json
+
+from aiohttp import web
+from prometheus_client import exposition
+
+from proxy.admin.state import State
+
+
+def admin_app(state: State) -> web.Application:
+    """`/livez` and `/readyz` for probes, `/metrics` for Prometheus, `/status.json` for people and programs."""
+
+    async def livez(request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(request: web.Request) -> web.Response:
+        because = state.unready()
+        return web.Response(text="ok\n") if because is None else web.Response(status=503, text=f"{because}\n")
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(state.registry), headers={"Content-Type": content_type})
+
+    async def status(request: web.Request) -> web.Response:
+        return web.json_response(state.report(), dumps=lambda report: json.dumps(report, indent=2) + "\n")
+
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/livez", livez),
+            web.get("/readyz", readyz),
+            web.get("/metrics", metrics),
+            web.get("/status.json", status),
+        ]
+    )
+    return app

@@ -1,0 +1,129 @@
+"""Where the bytes of an answer come from.  Delivery sees only `Source`; there are three.
+
+Stored    a complete object of the spool
+Growing   an object that a fill is fetching
+Passing   an origin's response that is not stored: read once, forwards only
+"""
+
+from typing import Protocol
+
+from proxy.errors import OriginTruncated
+from proxy.fill import Fill
+from proxy.origin import OriginResponse
+from proxy.semantics.representation import Representation
+from proxy.spool.body import Body
+from proxy.spool.entry import Entry
+
+
+class Source(Protocol):
+    """A representation and its bytes, by absolute offset."""
+
+    @property
+    def representation(self) -> Representation: ...
+
+    @property
+    def seekable(self) -> bool:
+        """May offsets be read in any order?"""
+
+    @property
+    def file(self) -> Body | None:
+        """A file that holds the bytes at their own offsets for good, if there is one: fit for sendfile."""
+
+    async def wait(self, offset: int) -> int:
+        """How many bytes there are, once there are more than `offset` or there will be no more.
+
+        An `offset` below 0 asks how many there are now.  Raises AdapterError when they will never come.
+        """
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """Bytes from `start` on, at most up to `stop`, which `wait` has promised; at least one."""
+
+    def close(self) -> None: ...
+
+
+class Stored:
+    """A complete object.  Takes over one hold of `body`."""
+
+    seekable = True
+
+    def __init__(self, entry: Entry, body: Body) -> None:
+        self.representation = entry.stored.representation
+        self.file: Body | None = body
+        self._body = body
+        self._length = entry.length
+
+    async def wait(self, offset: int) -> int:
+        return self._length
+
+    async def read(self, start: int, stop: int) -> bytes:
+        return await self._body.read(start, stop)
+
+    def close(self) -> None:
+        self._body.release()
+
+
+class Growing:
+    """An object on its way.  Its length, where the origin did not give it, becomes known when the fill ends."""
+
+    seekable = True
+
+    def __init__(self, fill: Fill) -> None:
+        self._fill = fill
+        self._follower = fill.follow()
+        self._body = fill.body.hold()
+
+    @property
+    def representation(self) -> Representation:
+        return self._fill.entry.stored.representation
+
+    @property
+    def file(self) -> Body | None:
+        # A body of unknown length may turn into a sliding window at any moment.
+        return None if self._fill.complete_length is None else self._body
+
+    async def wait(self, offset: int) -> int:
+        return await self._fill.wait(offset)
+
+    async def read(self, start: int, stop: int) -> bytes:
+        return await self._fill.read(start, stop)
+
+    def close(self) -> None:
+        self._fill.leave(self._follower)
+        self._body.release()
+
+
+class Passing:
+    """A response on its way through: one piece in memory at a time, as fast as the client takes it."""
+
+    seekable = False
+    file: Body | None = None
+
+    def __init__(self, response: OriginResponse, representation: Representation) -> None:
+        self.representation = representation
+        self._response = response
+        self._piece = b""
+        self._offset = 0  # of the piece
+
+    async def wait(self, offset: int) -> int:
+        """As `Source.wait`; the bytes before `offset` are gone for good."""
+        while self._offset + len(self._piece) <= offset:
+            piece = await self._response.read()
+            if not piece:
+                self._check_length()
+                break
+            self._offset += len(self._piece)
+            self._piece = piece
+        return self._offset + len(self._piece)
+
+    async def read(self, start: int, stop: int) -> bytes:
+        assert self._offset <= start < stop, "a passing body cannot be read backwards"
+        return self._piece[start - self._offset : stop - self._offset]
+
+    def _check_length(self) -> None:
+        received = self._offset + len(self._piece)
+        promised = self.representation.complete_length
+        if promised is not None and received != promised:
+            raise OriginTruncated(f"{received} bytes came of the {promised} promised")
+
+    def close(self) -> None:
+        self._response.close()

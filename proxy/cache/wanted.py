@@ -1,0 +1,59 @@
+"""What a request asks of the cache, and what it may have."""
+
+from dataclasses import dataclass
+
+from proxy.origin import Origin
+from proxy.semantics import reuse
+from proxy.semantics.fields import Fields, parse_directives
+from proxy.semantics.key import CacheKey
+from proxy.semantics.policy import CachePolicy
+from proxy.semantics.request import ClientRequest
+from proxy.spool.entry import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a GET or HEAD asks for, routed: which origin, which target and fields to ask it with, which keys.
+
+    `partition` names the request's credentials, if it has any that count, and `partition_key` is the key of
+    what is stored for them alone.
+    """
+
+    request: ClientRequest
+    origin: Origin
+    target: str
+    fields: Fields
+    policy: CachePolicy
+    shared_key: CacheKey
+    partition_key: CacheKey | None
+    partition: bytes | None
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The keys of all that may be for this request."""
+        if self.partition_key is None:
+            return (self.shared_key.digest,)
+        return self.shared_key.digest, self.partition_key.digest
+
+    @property
+    def own_key(self) -> bytes:
+        """The key of what is for the senders of the same credentials; without any, for everyone."""
+        return self.keys[-1]
+
+    @property
+    def coding(self) -> str | None:
+        """The content codings that the origin is asked for."""
+        return self.fields.get("Accept-Encoding")
+
+    @property
+    def is_lonely(self) -> bool:
+        """Does its answer belong to this client alone, whatever the origin says (RFC 9111 section 5.2.1.5)?"""
+        return "no-store" in parse_directives(self.request.fields)
+
+    def may_have(self, entry: Entry) -> bool:
+        """May this request be answered with what another one fetched?  By its credentials, and by Vary."""
+        return (
+            entry.partition in {None, self.partition}
+            and reuse.usable_shared(entry.stored, self.request, self.policy)
+            and reuse.matches(entry.stored, self.request, self.policy)
+        )

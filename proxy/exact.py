@@ -1,0 +1,183 @@
+"""aiohttp's client, made to send exactly what it is told, and to tell all that comes back.
+
+What aiohttp would change on the way is overridden here and nowhere else: the request goes out with its exact
+method, target and field bytes; interim responses are reported instead of dropped; a broken connection is never
+taken for the end of a body; and each wait has its limit.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http import RawResponseMessage, StreamWriter
+from multidict import CIMultiDict
+
+from proxy.errors import OriginMalformed
+from proxy.patience import patience
+from proxy.semantics.fields import Fields, joined, parse_digits
+
+READ_SIZE = 1 << 20
+"""Bytes the client buffers per response: large reads make a fill three times cheaper than 64 KiB ones."""
+
+InterimHandler = Callable[[int, str, Fields], None]
+"""Told of each 1xx but 101: status, reason, fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class OriginRequest:
+    """What to send, to the byte.  `fields` are complete (`Host` included) but for the body's framing.
+
+    At most about twice `read_size` bytes of the response are held before somebody reads them.
+    """
+
+    method: str
+    target: str
+    fields: Fields
+    body: AsyncIterator[bytes] | None = None
+    interim: InterimHandler | None = None
+    read_size: int = READ_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What a connection is used for; `idle` is how many seconds the origin may take no byte of the body."""
+
+    request: OriginRequest
+    idle: float
+
+
+sending_now: ContextVar[Sending] = ContextVar("sending_now")
+
+
+def serialize_head(first_line: str, fields: Fields) -> bytes:
+    """A message head.  Bytes that were not UTF-8 when they came (surrogates, in Python) go out as they came."""
+    lines = [first_line, *(f"{name}: {value}" for name, value in fields.items()), "\r\n"]
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+class OriginProtocol(ResponseHandler):
+    """One connection to an origin."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.requests = 0
+        self._awaits_head = False
+
+    def begin(self) -> None:
+        """A request goes out."""
+        self.requests += 1
+        self._awaits_head = False
+
+    def start_timeout(self) -> None:
+        """The request is out: from now on it is the origin's turn."""
+        self._awaits_head = True
+        super().start_timeout()
+
+    def _reschedule_timeout(self) -> None:
+        if not self._awaits_head or self._read_timeout_handle is None:
+            super()._reschedule_timeout()  # else the head as a whole is due, not just its next byte
+
+    async def read(self) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+        """The next head.  Interim responses (RFC 9110 section 15.2) are reported on the way."""
+        sending = sending_now.get()
+        try:
+            message, payload = await super().read()
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            if self.requests > 1 and sending.request.body is None:
+                raise  # kept alive for too long: aiohttp tries again, if the method is idempotent
+            raise aiohttp.ClientConnectionError(describe(error)) from error
+        if 100 <= message.code < 200 and message.code != 101:
+            if sending.request.interim is not None:
+                sending.request.interim(message.code, message.reason, message.headers)
+            if self._awaits_head:
+                self.start_timeout()  # aiohttp takes it for an answer, and has stopped the clock
+        else:
+            self._awaits_head = False
+            _check(sending.request, message)
+        return message, payload
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Only a good end of the connection is the end of a body without a length (RFC 9112 section 8)."""
+        payload = self._payload
+        if exc is not None and payload is not None and not payload.is_eof():
+            payload.set_exception(aiohttp.ClientPayloadError(describe(exc)), exc)
+        super().connection_lost(exc)
+
+    def expect_within(self, seconds: float | None) -> None:
+        """The next bytes are due in so many seconds; None: whenever they come."""
+        self.read_timeout = seconds
+        if not self._reading_paused:
+            self._reschedule_timeout()
+
+
+class _PatientWriter(StreamWriter):
+    """Waits for an origin that takes no byte of an upload at most `idle` seconds."""
+
+    def __init__(self, protocol: ResponseHandler, loop: asyncio.AbstractEventLoop, idle: float) -> None:
+        super().__init__(protocol, loop)
+        self._idle = idle
+
+    async def drain(self) -> None:
+        if self._protocol.writing_paused:
+            async with patience(self._protocol.transport, self._idle):
+                await super().drain()
+
+
+class ExactRequest(aiohttp.ClientRequest):
+    """Sends the `OriginRequest` of this context, untouched."""
+
+    def update_expect_continue(self, expect: bool = False) -> None:
+        """Leave `Expect` to the body's iterator, which waits with a limit; aiohttp would wait for ever."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        sending = sending_now.get()
+        exact = sending.request
+        protocol = conn.protocol
+        assert isinstance(protocol, OriginProtocol)
+        protocol.begin()
+        fields = CIMultiDict(exact.fields)
+        if self.chunked:
+            fields["Transfer-Encoding"] = "chunked"
+        writer = _PatientWriter(protocol, self.loop, sending.idle)
+        await writer.write(serialize_head(f"{exact.method} {exact.target} HTTP/1.1", fields))
+        task: asyncio.Task[None] | None = None
+        if self.body:
+            if self.chunked:
+                writer.enable_chunking()
+            length = parse_digits(fields.get("Content-Length", ""))
+            task = self._writer = asyncio.create_task(self.write_bytes(writer, conn, length))
+        else:
+            protocol.start_timeout()
+            writer.set_eof()
+        response = aiohttp.ClientResponse(
+            self.method,
+            self.original_url,
+            writer=task,
+            continue100=None,
+            timer=self._timer,
+            request_info=self.request_info,
+            traces=[],
+            loop=self.loop,
+            session=self._session,
+            stream_writer=writer,
+        )
+        self.response = response  # type: ignore[assignment]  # aiohttp declares it as None
+        return response
+
+
+def _check(request: OriginRequest, head: RawResponseMessage) -> None:
+    """Raises OriginMalformed for what the parser lets through and nobody behind us could make sense of."""
+    if head.code == 101 and "Upgrade" not in request.fields:
+        raise OriginMalformed("the origin switched protocols, which nobody had asked for")
+    coding = joined(head.headers, "Transfer-Encoding")
+    if coding is not None and coding.lower() != "chunked":
+        raise OriginMalformed(f"the origin used a transfer coding that nobody had asked for: {coding}")
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

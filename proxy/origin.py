@@ -1,0 +1,169 @@
+"""The client side: one origin server, spoken to in HTTP/1.1 exactly as we are told.
+
+aiohttp's client does the connections, the pool, TLS and the parsing; `proxy.exact` holds it to the letter.  Its
+exceptions end here, as `proxy.errors`.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from multidict import CIMultiDict
+from yarl import URL
+
+from proxy.errors import OriginError, OriginMalformed, OriginTimeout, OriginTruncated, OriginUnreachable
+from proxy.exact import ExactRequest, OriginProtocol, OriginRequest, Sending, describe, sending_now
+from proxy.semantics.fields import Fields, joined, parse_digits
+
+__all__ = ["Origin", "OriginRequest", "OriginResponse"]
+
+MAX_HEAD_LINE = 64 << 10
+"""Longest field line taken from an origin, in bytes: legacy applications send large cookies."""
+
+MAX_FIELDS = 1000
+"""Most field lines taken from an origin."""
+
+
+class OriginResponse:
+    """One response: its head, and its body as it arrives.
+
+    `content_length` is what the origin promised for the body, None for a chunked or close-delimited one.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, origin: str) -> None:
+        self._response = response
+        self._origin = origin
+        self.status = response.status
+        self.reason = response.reason or ""
+        self.fields: Fields = response.headers
+        self.version = (response.version.major, response.version.minor) if response.version else (1, 1)
+        self.content_length = _content_length(response.headers)
+
+    def __repr__(self) -> str:
+        return f"<OriginResponse {self.status} length={self.content_length} from {self._origin}>"
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, as many as have arrived; b"" at its end.
+
+        Raises OriginTruncated, OriginTimeout or OriginMalformed.
+        """
+        with _mapped(self._origin):
+            return await self._response.content.readany()
+
+    def expect_within(self, seconds: float | None) -> None:
+        """From now on, give the origin `seconds` between two reads; None: as long as it likes."""
+        connection = self._response.connection
+        if connection is not None and isinstance(connection.protocol, OriginProtocol):
+            connection.protocol.expect_within(seconds)
+
+    def upgraded(self) -> ResponseHandler:
+        """The protocol beneath a 101, to be tunnelled.  `close()` still ends it."""
+        connection = self._response.connection
+        if self.status != 101 or connection is None or connection.protocol is None:
+            raise OriginMalformed(f"origin {self._origin} did not switch protocols")
+        self.expect_within(None)
+        return connection.protocol
+
+    def close(self) -> None:
+        """Let go: a body read to its end gives its connection back, any other loses it."""
+        self._response.close()
+
+
+class Origin:
+    """One origin server.
+
+    `connect`, `first_byte` and `idle` are seconds: for a connection (waiting for a free one included), from
+    the last byte of a request to the head, and between two reads of a body.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        connect: float,
+        first_byte: float,
+        idle: float,
+        max_connections: int,
+    ) -> None:
+        self.name = name
+        self.url = URL(url)
+        self._idle = idle
+        connector = aiohttp.TCPConnector(limit=max_connections, ttl_dns_cache=30, keepalive_timeout=30)
+        connector._factory = partial(OriginProtocol, asyncio.get_running_loop())  # type: ignore[assignment]  # ours
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            request_class=ExactRequest,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=first_byte + connect, sock_connect=connect, sock_read=first_byte
+            ),
+            max_line_size=MAX_HEAD_LINE,
+            max_field_size=MAX_HEAD_LINE,
+            max_headers=MAX_FIELDS,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Origin {self.name} {self.url}>"
+
+    async def fetch(self, request: OriginRequest) -> OriginResponse:
+        """Send `request`; return once the final head is here.  Redirects are answers like any other.
+
+        Raises OriginUnreachable, OriginTimeout, OriginMalformed.
+        """
+        token = sending_now.set(Sending(request, self._idle))
+        try:
+            with _mapped(self.name):
+                response = await self._session.request(
+                    _kind(request.method),
+                    self.url,
+                    headers=CIMultiDict(request.fields),
+                    data=request.body,
+                    allow_redirects=False,
+                    read_bufsize=request.read_size,
+                )
+        finally:
+            sending_now.reset(token)
+        answer = OriginResponse(response, self.name)
+        events = response.headers.get("Content-Type", "").lower().startswith("text/event-stream")
+        answer.expect_within(None if events else self._idle)  # events come when they come
+        return answer
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+def _kind(method: str) -> str:
+    """What aiohttp must know of a method: has its response a body, and may it be sent twice?  It ignores case."""
+    return method if method in {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"} else "POST"
+
+
+def _content_length(fields: Fields) -> int | None:
+    if "Transfer-Encoding" in fields:
+        return None
+    text = joined(fields, "Content-Length")
+    return None if text is None else parse_digits(text)
+
+
+@contextmanager
+def _mapped(origin: str) -> Iterator[None]:
+    """aiohttp's errors as ours; the only place that knows both."""
+    try:
+        yield
+    except (aiohttp.ServerTimeoutError, TimeoutError) as error:
+        raise OriginTimeout(f"origin {origin} did not answer in time: {describe(error)}") from error
+    except aiohttp.ClientPayloadError as error:
+        raise OriginTruncated(f"origin {origin} broke off its body: {describe(error)}") from error
+    except (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError) as error:
+        raise OriginMalformed(f"origin {origin} did not speak HTTP: {describe(error)}") from error
+    except (aiohttp.ClientConnectionError, ConnectionError, ssl.SSLError) as error:
+        raise OriginUnreachable(f"cannot reach origin {origin}: {describe(error)}") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise OriginError(f"origin {origin} failed: {describe(error)}") from error

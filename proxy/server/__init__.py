@@ -1,0 +1,1 @@
+"""Towards clients: one request in, one answer out."""

@@ -1,0 +1,120 @@
+"""What is told of a request: its log line, its metrics, and to the client the error that ended it."""
+
+import time
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import structlog
+from multidict import CIMultiDict
+
+from proxy.errors import AdapterError, OnlyIfCached, OriginError
+from proxy.semantics.cache_status import CacheStatus, render
+from proxy.semantics.cors import Cors, add_cors
+from proxy.semantics.fields import joined
+from proxy.semantics.request import ClientRequest
+from proxy.server.exchange import Exchange
+from proxy.server.metrics import Metrics
+
+RETRY_AFTER = 5
+"""Seconds after which a client may try again what we could not take on."""
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+"""Methods with a metric of their own; a client could invent any number of others."""
+
+_log = structlog.stdlib.get_logger("access")
+_problems = structlog.stdlib.get_logger("server")
+
+
+@dataclass(slots=True)
+class Visit:
+    """What becomes known of one request on its way."""
+
+    begun: float = field(default_factory=time.monotonic)
+    request: ClientRequest | None = None
+    route: str = ""
+    cors: Cors | None = None
+    status: CacheStatus | None = None
+    reason: str = ""
+
+    def failed(self, error: AdapterError) -> None:
+        self.reason = error.reason
+        if isinstance(error, OriginError):
+            _problems.warning("the origin failed", reason=error.reason, why=str(error), route=self.route)
+        elif error.status >= 500 and not isinstance(error, OnlyIfCached):  # that is what the client wanted
+            _problems.warning("a request failed", reason=error.reason, why=str(error), route=self.route)
+
+
+class Access:
+    """`name` is what we call ourselves in Cache-Status."""
+
+    def __init__(self, metrics: Metrics, *, name: str, log: bool) -> None:
+        self._metrics = metrics
+        self._name = name
+        self._log = log
+
+    def cache_status(self, status: CacheStatus, upstream: str | None = None) -> str:
+        """The Cache-Status field's value, behind that of a cache `upstream`."""
+        return render(self._name, status, upstream)
+
+    async def refuse(self, exchange: Exchange, error: AdapterError, visit: Visit) -> None:
+        """Answer with the error: its status, and a short body that names its reason and nothing of our inside."""
+        status = visit.status or CacheStatus()
+        body = f"{error.status} {HTTPStatus(error.status).phrase}: {error.reason}\n".encode()
+        fields = CIMultiDict(
+            {
+                "Content-Type": "text/plain; charset=utf-8",
+                "Cache-Control": "no-store",
+                "Cache-Status": self.cache_status(CacheStatus(forward=status.forward, detail=error.reason)),
+            }
+        )
+        if error.status == 503:
+            fields["Retry-After"] = str(RETRY_AFTER)
+        if error.status == 400:
+            exchange.keep_alive = False  # who knows where the next request begins?
+        if visit.cors is not None and visit.request is not None:
+            add_cors(fields, visit.cors, visit.request)
+        await exchange.start(error.status, fields, length=len(body), now=int(time.time()))
+        await exchange.write(body)
+        await exchange.finish()
+
+    def record(self, exchange: Exchange, visit: Visit) -> None:
+        """The request is over: count it and write its line."""
+        seconds = time.monotonic() - visit.begun
+        metrics, request = self._metrics, visit.request
+        method = exchange.request.method if exchange.request.method in KNOWN_METHODS else "other"
+        cache = _cache_word(visit.status)
+        metrics.requests.labels(visit.route, method, exchange.status, cache).inc()
+        metrics.response_bytes.labels(visit.route).inc(exchange.body_bytes)
+        metrics.seconds.labels(visit.route).observe(seconds)
+        if visit.reason:
+            metrics.failures.labels(visit.route, visit.reason).inc()
+        if not self._log:
+            return
+        raw = exchange.request
+        _log.info(
+            "request",
+            client=request.client if request else raw.remote,
+            method=raw.method,
+            host=request.host if request else raw.headers.get("Host", ""),
+            target=raw.raw_path,
+            protocol=f"HTTP/{raw.version.major}.{raw.version.minor}",
+            status=exchange.status,
+            bytes=exchange.body_bytes,
+            range=joined(raw.headers, "Range") if request else None,
+            seconds=round(seconds, 6),
+            cache=cache,
+            route=visit.route,
+            reason=visit.reason or None,
+            aborted=exchange.aborted or None,
+            referer=raw.headers.get("Referer"),
+            user_agent=raw.headers.get("User-Agent"),
+        )
+
+
+def _cache_word(status: CacheStatus | None) -> str:
+    if status is None:
+        return "none"
+    if status.hit:
+        return "hit"
+    if status.collapsed:
+        return "collapsed"
+    return status.forward.value if status.forward else "none"

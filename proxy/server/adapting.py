@@ -1,0 +1,155 @@
+"""GET and HEAD on an adapted route: take a lease, plan the answer, deliver it."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from multidict import CIMultiDict
+
+from proxy.cache.cache import Cache, Lease
+from proxy.cache.wanted import Wanted
+from proxy.origin import Origin
+from proxy.routes import Routed
+from proxy.semantics import forward
+from proxy.semantics.cors import add_cors
+from proxy.semantics.fields import MAX_LENGTH, joined
+from proxy.semantics.forward import Network
+from proxy.semantics.key import partition, primary_key
+from proxy.semantics.plan import ResponsePlan, plan
+from proxy.semantics.preconditions import Verdict, evaluate
+from proxy.semantics.ranges import Slice
+from proxy.semantics.request import ClientRequest
+from proxy.server.access import Access, Visit
+from proxy.server.delivery import deliver
+from proxy.server.exchange import Exchange
+
+
+class Adapting:
+    """`name` is what we are called in Via."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        origins: Mapping[str, Origin],
+        access: Access,
+        *,
+        name: str,
+        trusted: Sequence[Network],
+        server_timing: bool,
+    ) -> None:
+        self._cache = cache
+        self._origins = origins
+        self._access = access
+        self._name = name
+        self._trusted = trusted
+        self._server_timing = server_timing
+
+    async def answer(self, exchange: Exchange, visit: Visit, request: ClientRequest, routed: Routed) -> None:
+        """Raises AdapterError, ConnectionError, TimeoutError."""
+        lease = await self._cache.acquire(self._wanted(request, routed))
+        visit.status = lease.status
+        try:
+            available = await _settle_length(lease, request, routed.route.unknown_length_wait)
+            response = _plan(lease, request, routed, available)
+            fields = self._fields(response, lease, request, routed, visit)
+            await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))
+        finally:
+            lease.close()
+
+    async def invalidate(self, request: ClientRequest, routed: Routed) -> None:
+        """`request` has changed something: forget what a GET of its target, here `routed`, was answered with."""
+        await self._cache.invalidate(self._wanted(request, routed))
+
+    def _wanted(self, request: ClientRequest, routed: Routed) -> Wanted:
+        route = routed.route
+        owner = partition(request, route.policy, self._cache.spool.secret)
+        key = (route.origin, request.host, routed.path, routed.query, route.key)
+        return Wanted(
+            request=request,
+            origin=self._origins[route.origin],
+            target=routed.target,
+            fields=forward.fill_fields(
+                request,
+                host=route.host,
+                via=self._name,
+                trusted_peer=forward.is_trusted(request.peer, self._trusted),
+            ),
+            policy=route.policy,
+            shared_key=primary_key(*key, scheme=request.scheme),
+            partition_key=None
+            if owner is None
+            else primary_key(*key, scheme=request.scheme, partition=owner),
+            partition=owner,
+        )
+
+    def _fields(
+        self, response: ResponsePlan, lease: Lease, request: ClientRequest, routed: Routed, visit: Visit
+    ) -> CIMultiDict[str]:
+        """The planned fields, and those of the way from the store to the client."""
+        fields = forward.to_client(response.fields, via=self._name)
+        if lease.age is not None:
+            fields["Age"] = str(lease.age)
+        upstream = joined(fields, "Cache-Status")
+        fields["Cache-Status"] = self._access.cache_status(lease.status, upstream)
+        if routed.route.cors is not None:
+            add_cors(fields, routed.route.cors, request)
+        if self._server_timing:
+            milliseconds = (time.monotonic() - visit.begun) * 1000
+            fields.add("Server-Timing", f"cache;dur={milliseconds:.1f}")
+        return fields
+
+
+async def _settle_length(lease: Lease, request: ClientRequest, patience: float) -> int | None:
+    """Where the answer hangs on a length that nobody knows yet, wait for the fill to end, at most `patience` seconds.
+
+    Returns how many bytes there are by then.
+    """
+    source = lease.source
+    known = source.representation.complete_length is not None
+    if known or not source.seekable or not _hangs_on_length(lease, request):
+        return None
+    try:
+        async with asyncio.timeout(patience):
+            return await source.wait(MAX_LENGTH)
+    except TimeoutError:
+        return await source.wait(-1)
+
+
+def _hangs_on_length(lease: Lease, request: ClientRequest) -> bool:
+    """Is it for a range, or for the head of the whole?  A 304 needs no length."""
+    representation = lease.source.representation
+    evaluation = evaluate(request, representation.validators, representation.status)
+    if evaluation.verdict is not Verdict.PROCEED:
+        return False
+    return request.method == "HEAD" or evaluation.range_applies
+
+
+def _plan(lease: Lease, request: ClientRequest, routed: Routed, available: int | None) -> ResponsePlan:
+    source = lease.source
+
+    def planned(request: ClientRequest) -> ResponsePlan:
+        return plan(
+            request,
+            source.representation,
+            limits=routed.route.limits,
+            boundary=secrets.token_hex(16),
+            available=available,
+        )
+
+    response = planned(request)
+    if not source.seekable and not _ascends(response):
+        # The bytes pass once, forwards: such a set is answered with the whole.
+        without_range = CIMultiDict(request.fields)
+        without_range.popall("Range")
+        response = planned(replace(request, fields=without_range))
+    if not source.seekable and response.length is None:
+        response.fields.popall("Accept-Ranges", None)
+    return response
+
+
+def _ascends(response: ResponsePlan) -> bool:
+    slices = [part for part in response.parts if isinstance(part, Slice)]
+    return all(before.stop <= after.start for before, after in pairwise(slices))

@@ -1,0 +1,249 @@
+"""The wiring: a `Config` becomes a running service.  Nothing else puts the house's parts together."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import assert_never
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from yarl import URL
+
+from proxy.admin.listener import admin_app
+from proxy.admin.state import State
+from proxy.cache.cache import Cache
+from proxy.config import Config
+from proxy.config.addresses import Address, TcpAddress, UnixAddress
+from proxy.config.model import Origin as OriginSection
+from proxy.errors import AdapterError
+from proxy.origin import Origin
+from proxy.routes import RouteTable
+from proxy.server import logs
+from proxy.server.access import Access, Visit
+from proxy.server.adapting import Adapting
+from proxy.server.connection import Listener
+from proxy.server.exchange import Exchange
+from proxy.server.handler import Handler
+from proxy.server.metrics import Metrics
+from proxy.spool.spool import Spool
+
+BACKLOG = 1024
+"""Connections the kernel holds until we accept them."""
+
+CUT_WITHIN = 1.0
+"""Seconds in which connections close whose answers were cut."""
+
+_log = structlog.stdlib.get_logger("service")
+
+
+class Service:
+    """A running adapter.  `addresses` and `admin_address` are URLs, with the ports that were really taken."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        cache: Cache,
+        origins: dict[str, Origin],
+        runners: list[web.BaseRunner],
+        state: State,
+        *,
+        drain: float,
+    ) -> None:
+        self.addresses: list[str] = []
+        self.admin_address: str | None = None
+        self._handler = handler
+        self._cache = cache
+        self._origins = origins
+        self._runners = runners
+        self._state = state
+        self._drain = drain
+        self._stopping: asyncio.Task[None] | None = None
+
+    @property
+    def in_progress(self) -> int:
+        """Requests that are being answered now."""
+        return len(self._handler.running)
+
+    @property
+    def draining(self) -> bool:
+        """Has the end begun?  Then no new connection is taken."""
+        return self._state.draining
+
+    async def stop(self) -> None:
+        """End gracefully: no new connections, running answers may finish within `drain`, then everything ends."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name="stop")
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        self._state.draining = True
+        self._handler.drain()
+        public, *others = self._runners
+        for site in list(public.sites):
+            await site.stop()
+        if public.server is not None:
+            public.server.pre_shutdown()
+        if running := self._handler.running:
+            _, late = await asyncio.wait(running, timeout=self._drain)
+            for task in late:
+                task.cancel()
+        await public.cleanup()
+        await self._cache.close()
+        await self._cache.spool.close()
+        for origin in self._origins.values():
+            await origin.close()
+        for runner in others:
+            await runner.cleanup()
+
+
+async def start(config: Config) -> Service:
+    """Start everything.  Raises SpoolError or OSError, in words for the person who started us."""
+    spool = await Spool.open(
+        Path(config.spool.path),
+        max_size=config.spool.max_size,
+        max_object_size=config.spool.max_object_size,
+        min_free=config.spool.min_free,
+    )
+    cache = Cache(spool)
+    origins = {name: _origin(name, section) for name, section in config.origins.items()}
+    registry = CollectorRegistry()
+    handler, listener = _public_side(config, cache, origins, registry)
+    state = State(cache, registry, started=time.time(), in_progress=lambda: len(handler.running))
+    public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
+    runners = [public]
+    service = Service(handler, cache, origins, runners, state, drain=config.server.timeouts.drain)
+    try:
+        service.addresses = await _listen(public, config.server.listen)
+        if config.admin.listen is not None:
+            admin = web.AppRunner(admin_app(state), access_log=None, shutdown_timeout=CUT_WITHIN)
+            runners.append(admin)
+            [service.admin_address] = await _listen(admin, [config.admin.listen])
+    except BaseException:
+        await service.stop()
+        raise
+    return service
+
+
+def _public_side(
+    config: Config, cache: Cache, origins: dict[str, Origin], registry: CollectorRegistry
+) -> tuple[Handler, Listener]:
+    """What clients talk to."""
+    server = config.server
+    metrics = Metrics(registry)
+    access = Access(metrics, name=server.name, log=config.logging.access)
+    adapting = Adapting(
+        cache,
+        origins,
+        access,
+        name=server.name,
+        trusted=server.trusted_proxies,
+        server_timing=server.server_timing,
+    )
+    handler = Handler(
+        RouteTable(config),
+        origins,
+        adapting,
+        access,
+        name=server.name,
+        trusted=server.trusted_proxies,
+        send_idle=server.timeouts.send_idle,
+    )
+    metrics.in_progress.set_function(lambda: len(handler.running))
+
+    def refused(request: web.BaseRequest, status: int, reason: str) -> None:
+        exchange, visit = Exchange(request, send_idle=0), Visit(reason=reason)
+        exchange.status = status
+        access.record(exchange, visit)
+
+    listener = Listener(
+        handler,
+        name=server.name,
+        on_refusal=refused,
+        keepalive_timeout=server.timeouts.keep_alive,
+        max_line_size=server.max_header_size,
+        max_field_size=server.max_header_size,
+        auto_decompress=False,
+    )
+    return handler, listener
+
+
+def run(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; the process' exit status."""
+    listener = logs.configure(level=config.logging.level, style=config.logging.format)
+    try:
+        return asyncio.run(_serve(config))
+    finally:
+        listener.stop()
+
+
+async def _serve(config: Config) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        service = await start(config)
+    except (AdapterError, OSError) as error:
+        _log.error("cannot start", why=str(error))
+        return 1
+    _log.info("serving", addresses=service.addresses, admin=service.admin_address, spool=config.spool.path)
+    _notify("READY=1")
+    await stop.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)  # a second signal ends it at once
+    _log.info("stopping", drain=config.server.timeouts.drain)
+    _notify("STOPPING=1")
+    await service.stop()
+    return 0
+
+
+def _origin(name: str, section: OriginSection) -> Origin:
+    return Origin(
+        name,
+        str(section.url),
+        connect=section.timeouts.connect,
+        first_byte=section.timeouts.first_byte,
+        idle=section.timeouts.idle,
+        max_connections=section.max_connections,
+    )
+
+
+async def _listen(runner: web.BaseRunner, addresses: Sequence[Address]) -> list[str]:
+    """Open the listeners; their URLs."""
+    await runner.setup()
+    urls = []
+    for address in addresses:
+        site: web.BaseSite
+        match address:
+            case TcpAddress(host, port):
+                site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_address=True)
+            case UnixAddress(path):
+                site = web.UnixSite(runner, path, backlog=BACKLOG)
+            case _:
+                assert_never(address)
+        await site.start()
+        urls.append(_url(address, runner))
+    return urls
+
+
+def _url(address: Address, runner: web.BaseRunner) -> str:
+    if isinstance(address, UnixAddress):
+        return str(address)
+    bound = runner.addresses[-1]
+    return str(URL.build(scheme="http", host=address.host, port=bound[1], path="/"))
+
+
+def _notify(state: str) -> None:
+    """Tell the service manager (sd_notify(3)); nothing where there is none."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect("\0" + path[1:] if path.startswith("@") else path)
+        sock.send(state.encode())

@@ -1,0 +1,59 @@
+"""A plan and the source of its bytes, onto the socket: at the client's speed, and cut off where it falls short."""
+
+from typing import assert_never
+
+from proxy.cache.sources import Source
+from proxy.errors import OriginTruncated
+from proxy.semantics.plan import ResponsePlan, Rest
+from proxy.semantics.ranges import Slice
+from proxy.server.exchange import Exchange
+
+WINDOW = 256 << 10
+"""Bytes sent at a time: what one reader may hold in memory, and the progress that `send_idle` asks for."""
+SENDFILE_FROM = 64 << 10
+"""Below this many bytes, reading and writing is cheaper than setting up a sendfile."""
+
+
+async def deliver(plan: ResponsePlan, source: Source, exchange: Exchange, now: int) -> None:
+    """Send the answer.  Once it has begun, whatever stops it ends the connection, and is raised for the log."""
+    await exchange.start(plan.status, plan.fields, length=plan.length, now=now)
+    try:
+        for part in plan.parts:
+            match part:
+                case bytes():
+                    await exchange.write(part)
+                case Slice(start, stop):
+                    await _send(source, exchange, start, stop)
+                case Rest(start):
+                    await _send_rest(source, exchange, start)
+                case _:
+                    assert_never(part)
+        await exchange.finish()
+    except (ConnectionError, TimeoutError):  # the client's fault: it takes no more
+        exchange.abort()
+        raise
+    except BaseException:  # the source's, or we are told to stop: the client must not take it for whole
+        exchange.cut_short()
+        raise
+
+
+async def _send(source: Source, exchange: Exchange, start: int, stop: int) -> None:
+    file = source.file if stop - start >= SENDFILE_FROM and exchange.can_send_files() else None
+    while start < stop:
+        available = min(await source.wait(start), stop, start + WINDOW)
+        if available <= start:
+            raise OriginTruncated(f"the body ends at {available}, {stop - start} bytes too early")
+        if file is not None and available - start >= SENDFILE_FROM:
+            await exchange.send_file(file, start, available)
+            start = available
+        else:
+            data = await source.read(start, available)
+            await exchange.write(data)
+            start += len(data)
+
+
+async def _send_rest(source: Source, exchange: Exchange, start: int) -> None:
+    while (available := await source.wait(start)) > start:
+        data = await source.read(start, min(available, start + WINDOW))
+        await exchange.write(data)
+        start += len(data)

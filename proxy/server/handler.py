@@ -1,0 +1,174 @@
+"""What aiohttp calls for each request: read it, route it, see that it is answered, and tell of it."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import structlog
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxy.errors import AdapterError, ClientError, PreconditionFailed
+from proxy.origin import Origin
+from proxy.routes import Mode, Route, Routed, RouteTable
+from proxy.semantics import forward
+from proxy.semantics.cache_status import CacheStatus, Forward
+from proxy.semantics.cors import Cors, add_cors, is_preflight, preflight_fields
+from proxy.semantics.fields import joined
+from proxy.semantics.forward import Network
+from proxy.semantics.own_tags import without_own_tags
+from proxy.semantics.request import ClientRequest
+from proxy.server.access import Access, Visit
+from proxy.server.adapting import Adapting
+from proxy.server.exchange import Exchange
+from proxy.server.reading import read_request
+from proxy.server.relay import Relay, upgrade_wanted
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
+"""Methods that change nothing (RFC 9110 section 9.2.1, RFC 4918, 3253 and 5323); any other may have."""
+
+_log = structlog.stdlib.get_logger("server")
+
+
+class Handler:
+    """`send_idle` is in seconds."""
+
+    def __init__(
+        self,
+        routes: RouteTable,
+        origins: Mapping[str, Origin],
+        adapting: Adapting,
+        access: Access,
+        *,
+        name: str,
+        trusted: Sequence[Network],
+        send_idle: float,
+    ) -> None:
+        self._routes = routes
+        self._origins = origins
+        self._adapting = adapting
+        self._access = access
+        self._name = name
+        self._trusted = trusted
+        self._send_idle = send_idle
+        self._running: dict[asyncio.Task[object], Exchange] = {}
+        self._draining = False
+
+    @property
+    def running(self) -> frozenset[asyncio.Task[object]]:
+        """The requests that are being answered."""
+        return frozenset(self._running)
+
+    def drain(self) -> None:
+        """From now on, each answer is the last on its connection."""
+        self._draining = True
+        for exchange in self._running.values():
+            exchange.keep_alive = False
+
+    async def __call__(self, request: web.BaseRequest) -> Exchange:
+        exchange, visit = Exchange(request, send_idle=self._send_idle), Visit()
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = exchange
+        if self._draining:
+            exchange.keep_alive = False
+        try:
+            await self._answer_or_refuse(exchange, visit)
+        except (ConnectionError, TimeoutError) as error:
+            visit.reason = "send-timeout" if isinstance(error, TimeoutError) else "client-gone"
+            exchange.abort()
+        except asyncio.CancelledError:
+            visit.reason = "stopped" if self._draining else "client-gone"
+            exchange.cut_short()
+            raise
+        finally:
+            del self._running[task]
+            self._access.record(exchange, visit)
+        return exchange
+
+    async def _answer_or_refuse(self, exchange: Exchange, visit: Visit) -> None:
+        try:
+            await self._answer(exchange, visit)
+            return
+        except AdapterError as error:
+            failure = error
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001  # the client gets its 500, the log the traceback
+            _log.error("a request failed by a fault of ours", route=visit.route, exc_info=error)
+            failure = AdapterError("an unexpected error")
+        visit.failed(failure)
+        if exchange.started:
+            exchange.cut_short()
+        if not exchange.started:  # or not any more: its head had not left yet
+            await self._access.refuse(exchange, failure, visit)
+
+    async def _answer(self, exchange: Exchange, visit: Visit) -> None:
+        request = visit.request = read_request(exchange.request, self._trusted)
+        routed = self._routes.match(request)
+        route = routed.route
+        visit.route, visit.cors = route.name, route.cors
+        if route.cors is not None and is_preflight(request):
+            await self._preflight(exchange, request, route.cors)
+        elif route.mode is Mode.ADAPT and _is_adaptable(request):
+            await self._adapting.answer(exchange, visit, request, routed)
+        else:
+            await self._relay(exchange, visit, request, routed)
+
+    async def _preflight(self, exchange: Exchange, request: ClientRequest, cors: Cors) -> None:
+        fields = preflight_fields(cors, request)
+        fields["Cache-Status"] = self._access.cache_status(CacheStatus(detail="preflight"))
+        await exchange.start(204, fields, length=None, now=int(time.time()))
+        await exchange.finish()
+
+    async def _relay(self, exchange: Exchange, visit: Visit, request: ClientRequest, routed: Routed) -> None:
+        route = routed.route
+        upgrade = upgrade_wanted(request)
+        bypassed = route.mode is Mode.PASSTHROUGH or upgrade is not None
+        visit.status = CacheStatus(forward=Forward.BYPASS if bypassed else Forward.METHOD)
+        fields = self._relayed_fields(request, route, upgrade)
+        relay = Relay(exchange, self._origins[route.origin])
+        response = await relay.ask(request.method, routed.target, fields)
+        try:
+            visit.status = replace(visit.status, forward_status=response.status)
+            if request.method not in SAFE_METHODS and 200 <= response.status < 400:
+                await self._changed(request, routed)
+            answer = forward.to_client(response.fields, via=self._name, version=response.version)
+            answer["Cache-Status"] = self._access.cache_status(visit.status, joined(answer, "Cache-Status"))
+            if route.cors is not None:
+                add_cors(answer, route.cors, request)
+            await relay.answer(response, answer, int(time.time()))
+        finally:
+            response.close()
+
+    def _relayed_fields(self, request: ClientRequest, route: Route, upgrade: str | None) -> CIMultiDict[str]:
+        if route.mode is Mode.ADAPT:
+            known = without_own_tags(request.fields)
+            if known is None:
+                raise PreconditionFailed("If-Match names only tags that are ours, not the origin's")
+            request = replace(request, fields=known)
+        return forward.to_origin(
+            request,
+            host=route.host,
+            via=self._name,
+            trusted_peer=forward.is_trusted(request.peer, self._trusted),
+            upgrade=upgrade,
+        )
+
+    async def _changed(self, request: ClientRequest, routed: Routed) -> None:
+        """What was stored for the target, by the route that a GET of it takes, holds no longer."""
+        try:
+            routed = self._routes.match(replace(request, method="GET"))
+        except ClientError:
+            pass  # nothing can be stored, but for the credentials elsewhere
+        await self._adapting.invalidate(request, routed)
+
+
+def _is_adaptable(request: ClientRequest) -> bool:
+    return (
+        request.method in {"GET", "HEAD"}
+        and not request.has_body
+        and upgrade_wanted(request) is None
+        and request.target != "*"
+    )

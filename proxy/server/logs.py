@@ -1,0 +1,88 @@
+"""Log lines: made on the loop, written by a thread of their own, so that a slow reader of them stops nobody."""
+
+import logging
+import queue
+import sys
+import time
+from logging.handlers import QueueHandler, QueueListener
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+Format = Literal["json", "console", "combined"]
+
+
+class _Handover(QueueHandler):
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Hand the event over as it is: the other thread renders it."""
+        return record
+
+
+def configure(*, level: str, style: Literal["auto", "json", "console", "combined"]) -> QueueListener:
+    """Send all logging to standard error in one form.  Stop the listener at the end, to see the last lines."""
+    terminal = sys.stderr.isatty()
+    if style == "auto":
+        style = "console" if terminal else "json"
+    stamp: Processor = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    shared: list[Processor] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, stamp]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    output = logging.StreamHandler(sys.stderr)
+    output.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_nothing,
+                structlog.processors.format_exc_info,
+                *_renderers(style, terminal),
+            ],
+            foreign_pre_chain=shared,
+        )
+    )
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    root = logging.getLogger()
+    root.handlers[:] = [_Handover(lines)]
+    root.setLevel(level.upper())
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    listener = QueueListener(lines, output)
+    listener.start()
+    return listener
+
+
+def _renderers(style: str, terminal: bool) -> list[Processor]:
+    match style:
+        case "console":
+            return [structlog.dev.ConsoleRenderer(colors=terminal)]
+        case "combined":
+            return [_combined]
+        case _:
+            return [structlog.processors.JSONRenderer()]
+
+
+def _without_nothing(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    return {key: value for key, value in event.items() if value is not None}
+
+
+def _combined(logger: WrappedLogger, method: str, event: EventDict) -> str:
+    """The combined log format of Apache and nginx for requests; other events as `key=value`."""
+    if event.get("logger") != "access":
+        return " ".join(f"{key}={_quoted(str(value))}" for key, value in event.items())
+    when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())
+    first_line = _quoted(f"{event['method']} {event['target']} {event['protocol']}")
+    referer, agent = _quoted(event.get("referer") or "-"), _quoted(event.get("user_agent") or "-")
+    return f"{event['client']} - - [{when}] {first_line} {event['status']} {event['bytes'] or '-'} {referer} {agent}"
+
+
+def _quoted(text: str) -> str:
+    """As Apache writes it: no client can end the quotes, or the line."""
+    escaped = text.encode("unicode_escape", "surrogateescape").decode("ascii").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,37 @@
+"""What is counted for each request; names and units follow Prometheus' conventions."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+LATENCIES = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
+"""Upper bounds of the buckets, in seconds: from a hit in memory to a far seek in a cold object."""
+
+
+class Metrics:
+    """The request counters of one server."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "range_adapter_requests",
+            "Requests answered, by what the cache did: hit, collapsed, fwd reasons, none.",
+            ("route", "method", "status", "cache"),
+            registry=registry,
+        )
+        self.response_bytes = Counter(
+            "range_adapter_response_bytes", "Body bytes sent to clients.", ("route",), registry=registry
+        )
+        self.seconds = Histogram(
+            "range_adapter_request_seconds",
+            "From the request's head to the answer's end.",
+            ("route",),
+            buckets=LATENCIES,
+            registry=registry,
+        )
+        self.failures = Counter(
+            "range_adapter_failures",
+            "Requests that failed, by reason.",
+            ("route", "reason"),
+            registry=registry,
+        )
+        self.in_progress = Gauge(
+            "range_adapter_requests_in_progress", "Requests being answered now.", registry=registry
+        )

@@ -1,0 +1,58 @@
+"""After a 101: bytes both ways, as they are, until either side closes (RFC 9110 section 7.8)."""
+
+import asyncio
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import StreamWriter
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+BUFFER = 64 << 10
+"""Bytes held for each direction before its sender is paused."""
+
+
+class _Inlet:
+    """What aiohttp feeds the bytes of an upgraded connection to; `reader` pauses it when too many wait."""
+
+    def __init__(self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop) -> None:
+        self.reader = StreamReader(protocol, BUFFER, loop=loop)
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.reader.feed_data(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self.reader.feed_eof()
+
+
+async def tunnel(client: RequestHandler, origin: ResponseHandler) -> tuple[int, int]:
+    """Carry bytes between two upgraded connections.  Returns how many went to the client and to the origin."""
+    loop = asyncio.get_running_loop()
+    from_client, from_origin = _Inlet(client, loop), _Inlet(origin, loop)
+    client.set_parser(from_client)  # type: ignore[arg-type]  # it wants a WebSocketReader, and uses these two methods
+    origin.set_parser(from_origin, from_origin.reader)
+    to_client = asyncio.create_task(_carry(from_origin.reader, client, loop))
+    to_origin = asyncio.create_task(_carry(from_client.reader, origin, loop))
+    both = {to_client, to_origin}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in both:
+            task.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+    return _carried(to_client), _carried(to_origin)
+
+
+async def _carry(reader: StreamReader, outlet: BaseProtocol, loop: asyncio.AbstractEventLoop) -> int:
+    writer = StreamWriter(outlet, loop)
+    try:
+        while data := await reader.readany():
+            await writer.write(data)
+    except (ConnectionError, asyncio.CancelledError):
+        pass  # either side has gone: the tunnel ends
+    return writer.output_size
+
+
+def _carried(task: asyncio.Task[int]) -> int:
+    return 0 if task.cancelled() or task.exception() is not None else task.result()

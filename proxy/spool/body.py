@@ -1,0 +1,147 @@
+"""An open body file, shared by everyone who reads it and closed with the last of them."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import TypeVar
+
+from proxy.errors import SpoolError
+
+R = TypeVar("R")
+
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere every read takes a thread
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+class Body:
+    """A descriptor with a count of its holders.  The maker is the first; `release` each hold once.
+
+    `fileno` and `mode` make it good enough a file for `loop.sendfile`.
+    """
+
+    mode = "rb"
+
+    def __init__(self, fd: int, disk: Executor) -> None:
+        self._fd = fd
+        self._disk = disk
+        self._holders = 1
+        self._broken = False
+        self._on_idle: Callable[[], None] | None = None
+        self._unlinked = False
+        self._on_gone: Callable[[], None] = _nothing
+
+    def __repr__(self) -> str:
+        return f"<Body fd={self._fd} holders={self._holders}>"
+
+    @property
+    def shared(self) -> bool:
+        """Does anyone beside its keeper hold it?"""
+        return self._holders > 1
+
+    def fileno(self) -> int:
+        assert self._holders > 0, "a body is read only while it is held"
+        return self._fd
+
+    def hold(self) -> "Body":
+        assert self._holders > 0, "a closed body cannot be held again"
+        self._holders += 1
+        return self
+
+    def release(self) -> None:
+        assert self._holders > 0
+        self._holders -= 1
+        if self._holders == 1 and self._on_idle is not None:
+            self._on_idle()
+        elif self._holders == 0 and self._unlinked:
+            # The last descriptor of a nameless file: closing it frees its blocks, which takes time.
+            closing = asyncio.get_running_loop().run_in_executor(self._disk, os.close, self._fd)
+            closing.add_done_callback(lambda _: self._on_gone())
+        elif self._holders == 0:
+            os.close(self._fd)
+
+    def kept(self, on_idle: Callable[[], None] | None) -> None:
+        """Its maker keeps it open: `on_idle` is called whenever nobody else holds it any more."""
+        self._on_idle = on_idle
+
+    def unlinked(self, on_gone: Callable[[], None] = _nothing) -> None:
+        """The file has lost its name: `on_gone` is called once the last holder has let go and the room is free."""
+        self._unlinked = True
+        self._on_gone = on_gone
+
+    def intact(self, length: int) -> bool:
+        """Has the file its name and `length` bytes still?  A disk that failed to read it counts as no."""
+        status = os.fstat(self._fd)
+        return status.st_size == length and status.st_nlink > 0 and not self._broken
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """Exactly the bytes [start, stop), which must have been written.
+
+        What is in the page cache is read here; a thread waits for the disk.  Raises SpoolError.
+        """
+        assert 0 <= start < stop
+        try:
+            data = self._read_cached(start, stop)
+            if data is None:
+                data = await self._in_thread(_read_all, self._fd, start, stop)
+        except OSError as error:
+            self._broken = True
+            raise SpoolError(f"cannot read the spool: {error.strerror}") from error
+        if len(data) != stop - start:
+            self._broken = True
+            raise SpoolError(f"body file is shorter than its {stop} bytes")
+        return data
+
+    async def write(self, data: bytes, offset: int) -> None:
+        """Put all of `data` at `offset`.  Raises SpoolError."""
+        assert offset >= 0
+        try:
+            await self._in_thread(_write_all, self._fd, data, offset)
+        except OSError as error:
+            raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
+
+    async def _in_thread(self, work: Callable[..., R], *args: object) -> R:
+        self.hold()  # whoever is cancelled must not close the descriptor under the thread
+        working = asyncio.get_running_loop().run_in_executor(self._disk, partial(work, *args))
+        working.add_done_callback(self._let_go)
+        return await asyncio.shield(working)
+
+    def _let_go(self, working: asyncio.Future[R]) -> None:
+        working.exception()  # known to whoever waited, and nobody else cares
+        self.release()
+
+    def _read_cached(self, start: int, stop: int) -> bytes | None:
+        if not _NOWAIT:
+            return None
+        buffer = bytearray(stop - start)
+        try:
+            count = os.preadv(self._fd, [buffer], start, _NOWAIT)
+        except OSError as error:
+            if error.errno in {errno.EAGAIN, errno.EOPNOTSUPP}:  # not in the cache; a tmpfs
+                return None
+            raise
+        return bytes(buffer) if count == len(buffer) else None
+
+
+def _read_all(fd: int, start: int, stop: int) -> bytes:
+    pieces = []
+    while start < stop:
+        piece = os.pread(fd, stop - start, start)
+        if not piece:
+            break
+        pieces.append(piece)
+        start += len(piece)
+    return b"".join(pieces)
+
+
+def _write_all(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written

@@ -1,0 +1,139 @@
+"""What is stored, as the loop sees it: the shelf, with its own thread, and what is remembered of it in memory."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from proxy.errors import SpoolError
+from proxy.spool.entry import Entry
+from proxy.spool.eviction import Candidate
+from proxy.spool.folder import FillingFiles
+from proxy.spool.shelf import Adopted, Shelf
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+KNOWN_KEYS = 4096
+"""Keys whose entries are kept parsed in memory."""
+TOUCH_INTERVAL = 5.0
+"""Seconds between two writes of what was used when: a hit must not cost a transaction."""
+
+_log = structlog.stdlib.get_logger("spool")
+
+
+class Catalogue:
+    """Decisions are made on the loop and at once: what is `leaving` is not found any more, while the disk follows.
+
+    Apart from `lookup`, methods raise SpoolError where the index or the disk refuses.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._thread = ThreadPoolExecutor(1, "spool-shelf")
+        self._known: OrderedDict[bytes, tuple[Entry, ...]] = OrderedDict()
+        self._leaving: set[str] = set()
+        self._used: dict[str, int] = {}
+        self._touching: asyncio.TimerHandle | None = None
+
+    def lookup(self, key: bytes) -> tuple[Entry, ...]:
+        """The complete variants under `key`, the newest first.  Costs microseconds."""
+        entries = self._known.get(key)
+        if entries is not None:
+            self._known.move_to_end(key)
+            return entries
+        try:
+            entries = self._shelf.lookup(key)
+        except SpoolError as error:
+            _log.error("the index cannot be read", why=str(error))
+            return ()
+        self._known[key] = entries = tuple(each for each in entries if not self.leaving(each.generation))
+        if len(self._known) > KNOWN_KEYS:
+            self._known.popitem(last=False)
+        return entries
+
+    def leaving(self, generation: str) -> bool:
+        """Has it been decided that this one goes?"""
+        return generation in self._leaving
+
+    def usage(self) -> tuple[int, int]:
+        """Bytes and objects."""
+        return self._shelf.usage()
+
+    async def admit(self, files: FillingFiles, entry: Entry) -> list[Candidate]:
+        """Take in a sealed object; returns those that it replaces."""
+        gone = await self._on_shelf(self._shelf.admit, files, entry, _microseconds())
+        self._known.pop(entry.key, None)
+        return gone
+
+    async def update(self, entry: Entry) -> None:
+        """New metadata for an object, if it is still there."""
+        await self._on_shelf(self._shelf.update, entry)
+        self._known.pop(entry.key, None)
+
+    async def remove(self, gone: Sequence[Candidate]) -> list[Candidate]:
+        """Forget objects and unlink them; returns those that were there."""
+        names = [each.generation for each in gone]
+        self._leaving.update(names)
+        for each in gone:
+            self._known.pop(each.key, None)
+            self._used.pop(each.generation, None)
+        removed = await self._on_shelf(self._shelf.remove, names)
+        self._leaving.difference_update(
+            names
+        )  # where that failed they leave all the same, as far as we know them
+        return removed
+
+    async def in_partition(self, partition: bytes) -> list[Candidate]:
+        """What is stored for one credential."""
+        return await self._on_shelf(self._shelf.in_partition, partition)
+
+    async def oldest(self, limit: int) -> list[Candidate]:
+        """The least recently used objects, oldest first."""
+        used, self._used = self._used, {}
+        await self._on_shelf(self._shelf.touch, used)
+        return await self._on_shelf(self._shelf.oldest, limit)
+
+    def note_use(self, generation: str) -> None:
+        """Somebody reads it."""
+        self._used[generation] = _microseconds()
+        if self._touching is None:
+            self._touching = asyncio.get_running_loop().call_later(TOUCH_INTERVAL, self._write_uses)
+
+    def _write_uses(self) -> None:
+        self._touching = None
+        used, self._used = self._used, {}
+        self._thread.submit(self._shelf.touch, used)
+
+    async def sweep(self) -> AsyncIterator[Adopted]:
+        """Make index and disk agree, after an end that was no orderly one; tells of what was found.
+
+        Leaves the shelf to others for as long as it takes it.
+        """
+        for folder in await self._on_shelf(self._shelf.folders):
+            begun = time.monotonic()
+            adopted = await self._on_shelf(self._shelf.sweep, folder)
+            if adopted.size:
+                self._known.clear()
+            yield adopted
+            await asyncio.sleep(time.monotonic() - begun)
+
+    async def close(self) -> None:
+        if self._touching is not None:
+            self._touching.cancel()
+            self._write_uses()
+        await asyncio.to_thread(self._thread.shutdown)
+        self._shelf.close()
+
+    async def _on_shelf(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
+
+
+def _microseconds() -> int:
+    """Since the epoch."""
+    return time.time_ns() // 1000

@@ -1,0 +1,101 @@
+"""One stored object: what is known of it, and how that is written down in its head file."""
+
+import json
+import re
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from proxy.errors import SpoolError
+from proxy.semantics.freshness import Scope, Stored
+from proxy.semantics.own_tags import own_tag
+from proxy.semantics.representation import Representation
+from proxy.semantics.validators import origin_validators
+
+FORMAT = 1
+"""Of the head file; a head of another format is not read."""
+
+_GENERATION = re.compile(r"[0-9a-f]{32}")
+
+
+def new_generation() -> str:
+    """A name for one fetch of one object: 32 hex digits, never used twice."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored object.  `key` is its primary key's digest; `partition` that of the credential it belongs to."""
+
+    key: bytes
+    generation: str
+    label: str
+    partition: bytes | None
+    stored: Stored
+
+    @property
+    def length(self) -> int:
+        """Of the body, in bytes.  Entries are complete, so it is known."""
+        length = self.stored.representation.complete_length
+        assert length is not None
+        return length
+
+    def completed(self, length: int) -> "Entry":
+        """This entry, once its body is known to have `length` bytes."""
+        representation = replace(self.stored.representation, complete_length=length)
+        return replace(self, stored=replace(self.stored, representation=representation))
+
+
+def dump_head(entry: Entry) -> str:
+    """The head file's text: one line of ASCII JSON."""
+    stored, representation = entry.stored, entry.stored.representation
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "key": entry.key.hex(),
+            "generation": entry.generation,
+            "label": entry.label,
+            "partition": entry.partition.hex() if entry.partition else None,
+            "status": representation.status,
+            "fields": list(representation.fields.items()),
+            "complete_length": representation.complete_length,
+            "request_time": stored.request_time,
+            "response_time": stored.response_time,
+            "vary": stored.vary,
+        }
+    )
+
+
+def load_head(text: str | bytes) -> Entry:
+    """The reverse of `dump_head`.  Raises SpoolError for anything else: what is on a disk is not to be trusted."""
+    try:
+        head: dict[str, Any] = json.loads(text)
+        if head["format"] != FORMAT:
+            raise SpoolError(f"head of format {head['format']}, not {FORMAT}")
+        if not _GENERATION.fullmatch(head["generation"]):  # it becomes a path
+            raise SpoolError("head of an impossible generation")
+        fields = CIMultiDictProxy(CIMultiDict([(str(name), str(value)) for name, value in head["fields"]]))
+        length = head["complete_length"]
+        representation = Representation(
+            status=int(head["status"]),
+            fields=fields,
+            validators=origin_validators(fields, own_tag(head["generation"])),
+            complete_length=None if length is None else int(length),
+        )
+        return Entry(
+            key=bytes.fromhex(head["key"]),
+            generation=head["generation"],
+            label=str(head["label"]),
+            partition=bytes.fromhex(head["partition"]) if head["partition"] else None,
+            stored=Stored(
+                representation=representation,
+                request_time=int(head["request_time"]),
+                response_time=int(head["response_time"]),
+                vary=tuple((str(name), None if v is None else str(v)) for name, v in head["vary"]),
+                scope=Scope.PARTITION if head["partition"] else Scope.SHARED,
+            ),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise SpoolError(f"unreadable head: {error}") from error

@@ -1,0 +1,68 @@
+"""An object on its way to the disk: the one writer of its bytes."""
+
+from typing import Protocol
+
+from proxy.spool.body import Body
+from proxy.spool.entry import Entry
+from proxy.spool.folder import FillingFiles
+from proxy.spool.room import Reservation
+from proxy.spool.whole import whole
+
+GROWTH = 8 << 20
+"""Bytes by which room is asked for while the length is unknown."""
+
+
+class Books(Protocol):
+    """What a filling needs of the spool that made it."""
+
+    async def grow(self, reservation: Reservation, size: int, spare: int) -> None: ...
+    async def publish(self, filling: "Filling", entry: Entry) -> None: ...
+    async def abandon(self, filling: "Filling") -> None: ...
+    def wrote(self, filling: "Filling", end: int) -> None: ...
+
+
+class Filling:
+    """Ends with one of `commit` and `discard`.  `body` is readable up to what has been written.
+
+    A cancelled caller of `reserve`, `commit` or `discard` learns of it when they are done; after a `commit` that
+    was done, `discard` does nothing.
+    """
+
+    def __init__(self, books: Books, files: FillingFiles, reservation: Reservation, body: Body) -> None:
+        self._books = books
+        self.files = files
+        self.reservation = reservation
+        self.body = body
+        self._ended = False
+
+    @property
+    def entry(self) -> Entry:
+        return self.files.entry
+
+    async def reserve(self, size: int) -> None:
+        """Have room for `size` bytes in all.  Raises SpoolFull."""
+        if size > self.reservation.size:
+            await whole(self._books.grow(self.reservation, size, GROWTH))
+
+    async def write(self, data: bytes, offset: int) -> None:
+        """Put `data` at `offset` of the body file.  Raises SpoolError."""
+        self._books.wrote(self, offset + len(data))
+        await self.body.write(data, offset)
+
+    async def commit(self, entry: Entry) -> None:
+        """The body is whole: publish it as `entry`, in the place of the same variant's older ones.
+
+        Raises SpoolError; then only `discard` is left.
+        """
+        assert not self._ended
+        await whole(self._commit(entry))
+
+    async def _commit(self, entry: Entry) -> None:
+        await self._books.publish(self, entry)
+        self._ended = True
+
+    async def discard(self) -> None:
+        """Give up: nothing stays but what readers hold."""
+        if not self._ended:
+            self._ended = True
+            await whole(self._books.abandon(self))

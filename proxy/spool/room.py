@@ -1,0 +1,84 @@
+"""How much may still be written: `max_size` for all objects, `min_free` for the disk they share with others."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, eq=False)
+class Reservation:
+    """Bytes promised to one fill.  `written` of them are on the disk already."""
+
+    size: int = 0
+    written: int = 0
+
+
+class Room:
+    """The books of one spool folder.  All figures are bytes.
+
+    `stored` is the index' sum; `lingering` are unlinked bodies that somebody still reads: they take room until
+    they are closed.  `free` is what the disk has left: measured now and then, and corrected in between by what we
+    write and delete ourselves (some file systems give freed blocks back late; that must not cost more objects).
+    """
+
+    def __init__(self, *, max_size: int, min_free: int, stored: int) -> None:
+        self.max_size = max_size
+        self.min_free = min_free
+        self.stored = stored
+        self.lingering = 0
+        self.free = 0
+        self._reservations: set[Reservation] = set()
+
+    @property
+    def reserved(self) -> int:
+        return sum(each.size for each in self._reservations)
+
+    @property
+    def used(self) -> int:
+        """Everything that counts against `max_size`."""
+        return self.stored + self.lingering + self.reserved
+
+    def shortfall(self, size: int) -> int:
+        """How many bytes must go before `size` more fit; below 0: how many more would."""
+        promised = sum(max(0, each.size - each.written) for each in self._reservations)
+        return max(self.used + size - self.max_size, self.min_free + promised + size - self.free)
+
+    # Fills
+
+    def reserve(self) -> Reservation:
+        """An empty promise, on the books until it is settled."""
+        reservation = Reservation()
+        self._reservations.add(reservation)
+        return reservation
+
+    def wrote(self, reservation: Reservation, end: int) -> None:
+        """A fill's file reaches `end` now."""
+        if end > reservation.written:
+            self.free -= end - reservation.written
+            reservation.written = end
+
+    def settle(self, reservation: Reservation, stored: int = 0) -> None:
+        """A fill has ended: its promise goes, `stored` bytes stay."""
+        self._reservations.discard(reservation)
+        self.stored += stored
+
+    # Objects
+
+    def adopted(self, size: int) -> None:
+        """Objects were found on the disk."""
+        self.stored += size
+
+    def forgot(self, size: int) -> None:
+        """A stored object is no more; its bytes are, until they `linger` or are `freed`."""
+        self.stored -= size
+
+    def linger(self, size: int) -> None:
+        """Bytes are unlinked, but somebody still reads them."""
+        self.lingering += size
+
+    def lingered(self, size: int) -> None:
+        """Nobody reads those any more."""
+        self.lingering -= size
+        self.freed(size)
+
+    def freed(self, size: int) -> None:
+        """Bytes on the disk are given back to it."""
+        self.free += size

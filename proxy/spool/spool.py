@@ -1,0 +1,288 @@
+"""The spool: find what is stored, make room for what arrives, hand out open bodies."""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from proxy.errors import Overloaded, SpoolError, SpoolFull
+from proxy.spool.bodies import Bodies
+from proxy.spool.body import Body
+from proxy.spool.catalogue import Catalogue
+from proxy.spool.entry import Entry
+from proxy.spool.eviction import Candidate, choose
+from proxy.spool.filling import Filling
+from proxy.spool.folder import Claim, FillingFiles, claim
+from proxy.spool.room import Reservation, Room
+from proxy.spool.shelf import Shelf
+from proxy.spool.whole import whole
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DISK_THREADS = 8
+EVICTION_BATCH = 64
+MEASURE_INTERVAL = 1.0
+"""Seconds for which our own reckoning of the disk's free space is believed."""
+
+_log = structlog.stdlib.get_logger("spool")
+
+
+class Spool:
+    """One folder, one process.  Made by `open`, ended by `close`."""
+
+    def __init__(
+        self, owned: Claim, shelf: Shelf, *, max_size: int, max_object_size: int, min_free: int
+    ) -> None:
+        self.paths = owned.paths
+        self.secret = owned.secret
+        self.max_object_size = max_object_size
+        self.room = Room(max_size=max_size, min_free=min_free, stored=shelf.usage()[0])
+        self.evictions = 0
+        self._claim = owned
+        self._shelf = shelf
+        self._catalogue = Catalogue(shelf)
+        self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
+        self._bodies = Bodies(self._open_file)
+        self._admitting = asyncio.Lock()
+        self._measured = -math.inf
+        self._orderly = owned.orderly and not shelf.fresh
+        self._sweeping = None if self._orderly else asyncio.create_task(self._sweep(), name="spool sweep")
+
+    @classmethod
+    async def open(cls, root: Path, *, max_size: int, max_object_size: int, min_free: int) -> "Spool":
+        """Create the folder or take it over.  Raises SpoolError, in words for the person who started us."""
+        owned, shelf = await asyncio.to_thread(_take_over, root)
+        return cls(owned, shelf, max_size=max_size, max_object_size=max_object_size, min_free=min_free)
+
+    def __repr__(self) -> str:
+        return f"<Spool {self.paths.root} used={self.room.used} of {self.room.max_size} {self._bodies}>"
+
+    # Finding
+
+    def lookup(self, key: bytes) -> tuple[Entry, ...]:
+        """The complete variants under `key`, the newest first.  Costs microseconds."""
+        return self._catalogue.lookup(key)
+
+    async def open_body(self, entry: Entry) -> Body:
+        """The entry's bytes, held once for the caller.
+
+        Raises SpoolError if the file is gone or not the size that its head says: the entry is found no more then.
+        Raises Overloaded where the process may open no more files.
+        """
+        if self._catalogue.leaving(entry.generation):
+            raise SpoolError(f"{entry.label} has just been dropped")
+        body = await self._bodies.take(entry)
+        if not body.intact(entry.length):
+            body.release()
+            await self.drop([entry])
+            raise SpoolError(f"the body of {entry.label} is not as it was stored")
+        self._catalogue.note_use(entry.generation)
+        return body
+
+    async def _open_file(self, entry: Entry) -> Body:
+        try:
+            fd = await self._on_disk(self._shelf.open, entry)
+        except FileNotFoundError as error:
+            await self.drop([entry])
+            raise SpoolError(f"lost the body of {entry.label}") from error
+        except OSError as error:
+            raise Overloaded(f"cannot open the body of {entry.label}: {error.strerror}") from error
+        return Body(fd, self._disk)
+
+    def usage(self) -> tuple[int, int]:
+        """Bytes and objects that are stored complete."""
+        return self._catalogue.usage()
+
+    @property
+    def being_read(self) -> int:
+        """Stored bodies that somebody reads now."""
+        return self._bodies.in_use
+
+    # Making room
+
+    async def grow(self, reservation: Reservation, size: int, spare: int = 0) -> None:
+        """Make `reservation` `size` bytes large, evicting as needed, and `spare` larger if there is room anyway.
+
+        Raises SpoolFull, SpoolError.
+        """
+        more = size - reservation.size
+        async with self._admitting:
+            await self._measure()
+            while (need := self.room.shortfall(more)) > 0:
+                victims = await self._victims(need) if need <= self.room.stored else []
+                if not victims:
+                    raise SpoolFull(f"the spool {self.paths.root} is full: {need} bytes are missing")
+                await self._remove(victims)
+                self.evictions += len(victims)
+            reservation.size = size + min(spare, -need)
+
+    async def _measure(self) -> None:
+        if time.monotonic() - self._measured < MEASURE_INTERVAL:
+            return
+        try:
+            disk = await self._on_disk(os.statvfs, self.paths.root)
+        except OSError as error:
+            raise SpoolError(f"cannot read the spool folder {self.paths.root}: {error.strerror}") from error
+        self.room.free = disk.f_bavail * disk.f_frsize
+        self._measured = time.monotonic()
+
+    async def _victims(self, need: int) -> list[Candidate]:
+        """Whom to evict.  Good until the next await: then somebody may have begun to read one of them."""
+        oldest = await self._catalogue.oldest(self._bodies.in_use + EVICTION_BATCH)
+        return choose(
+            oldest, need, spared=lambda name: self._catalogue.leaving(name) or self._bodies.uses(name)
+        )
+
+    # Storing
+
+    async def create(self, entry: Entry, length: int | None) -> Filling:
+        """Begin to store `entry`, whose body will have `length` bytes (None: unknown).
+
+        Raises SpoolFull when there is no room even after eviction, SpoolError when the disk refuses.
+        """
+        return await whole(self._create(entry, length or 0), undo=Filling.discard)
+
+    async def _create(self, entry: Entry, length: int) -> Filling:
+        reservation = self.room.reserve()
+        try:
+            await self.grow(reservation, length)
+            files = await self._on_disk(FillingFiles, self.paths, entry)
+        except OSError as error:
+            self.room.settle(reservation)
+            raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
+        except BaseException:
+            self.room.settle(reservation)
+            raise
+        return Filling(self, files, reservation, Body(files.fd, self._disk))
+
+    def wrote(self, filling: Filling, end: int) -> None:
+        """A fill's file reaches `end`."""
+        self.room.wrote(filling.reservation, end)
+
+    async def publish(self, filling: Filling, entry: Entry) -> None:
+        """A whole body: make it durable, then known, in the place of older ones of the same variant."""
+        try:
+            await self._on_disk(filling.files.seal, entry)
+        except OSError as error:
+            raise SpoolError(f"cannot complete an object in the spool: {error.strerror}") from error
+        # Kept before it can be found: there is one body for those who followed and those who come.
+        self._bodies.keep(entry.generation, filling.body.hold())
+        try:
+            gone = await self._catalogue.admit(filling.files, entry)
+        except BaseException:
+            self._release(entry.generation)
+            raise
+        self.room.settle(filling.reservation, stored=entry.length)
+        filling.body.release()
+        self._forget(gone)
+
+    async def abandon(self, filling: Filling) -> None:
+        """An unfinished body: unlink it; those who read it may finish."""
+        try:
+            await self._on_disk(filling.files.discard)
+        except OSError as error:  # the next start clears it away
+            _log.warning("cannot delete an unfinished object", object=filling.entry.label, why=error.strerror)
+        self.room.settle(filling.reservation)
+        self._let_go(filling.body, filling.reservation.written)
+
+    async def update(self, entry: Entry) -> None:
+        """New metadata for a stored object (a 304 freshened it).  Raises SpoolError."""
+        await whole(self._catalogue.update(entry))
+
+    # Dropping
+
+    async def drop(self, entries: Iterable[Entry]) -> None:
+        """Forget objects and unlink them; their readers may finish.  What is gone already is no matter."""
+        gone = [Candidate(entry.generation, entry.key, entry.length) for entry in entries]
+        try:
+            await whole(self._remove(gone))
+        except SpoolError as error:
+            _log.error("the index cannot be written", why=str(error))
+
+    async def drop_partition(self, partition: bytes) -> None:
+        """Forget all that is stored for one credential."""
+        try:
+            await whole(self._drop_partition(partition))
+        except SpoolError as error:
+            _log.error("the index cannot be written", why=str(error))
+
+    async def _drop_partition(self, partition: bytes) -> None:
+        await self._remove(await self._catalogue.in_partition(partition))
+
+    async def _remove(self, gone: Sequence[Candidate]) -> None:
+        removed = await self._catalogue.remove(gone)
+        self._forget(removed)
+        for each in gone:  # where the index had lost one before
+            self._release(each.generation)
+
+    def _forget(self, gone: Iterable[Candidate]) -> None:
+        """These are on the shelf no more."""
+        for each in gone:
+            self.room.forgot(each.size)
+            body = self._bodies.pop(each.generation)
+            if body is None:
+                self.room.freed(each.size)
+            else:
+                self._let_go(body, each.size)
+
+    def _let_go(self, body: Body, size: int) -> None:
+        """Release an unlinked body; its bytes count until the last reader has closed it."""
+        if body.shared:
+            self.room.linger(size)
+            body.unlinked(partial(self.room.lingered, size))
+        else:  # its blocks are as good as free
+            self.room.freed(size)
+            body.unlinked()
+        body.release()
+
+    def _release(self, generation: str) -> None:
+        body = self._bodies.pop(generation)
+        if body is not None:
+            body.release()
+
+    # Beginning and end
+
+    async def _sweep(self) -> None:
+        try:
+            async for adopted in self._catalogue.sweep():
+                self.room.adopted(adopted.size)
+                self._forget(adopted.replaced)
+            self._orderly = True
+        except (SpoolError, OSError) as error:
+            _log.error("cannot sweep the spool", why=str(error))
+
+    async def swept(self) -> None:
+        """Wait until everything in the folder has been found: after an end that was no orderly one."""
+        if self._sweeping is not None:
+            await asyncio.shield(self._sweeping)
+
+    async def close(self) -> None:
+        """Let go of the folder.  Nothing may be filling or read any more."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait({self._sweeping})
+        self._bodies.close()
+        await self._catalogue.close()
+        await asyncio.to_thread(self._disk.shutdown)
+        await asyncio.to_thread(self._claim.release, orderly=self._orderly)
+
+    async def _on_disk(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run blocking file work in a thread.  OSError passes through as it is."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, partial(work, *args, **kwargs))
+
+
+def _take_over(root: Path) -> tuple[Claim, Shelf]:
+    owned = claim(root)
+    try:
+        return owned, Shelf(owned.paths)
+    except BaseException:
+        owned.release(orderly=False)
+        raise

@@ -1,0 +1,1 @@
+"""Figures that depend on the machine, so no tests: `make bench` prints them beside what they should be."""

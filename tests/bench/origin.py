@@ -1,0 +1,60 @@
+"""A legacy origin in a process of its own: 200 only, at a rate that it sets itself, objects of any size.
+
+    GET /<anything>?size=<bytes>&rate=<bytes per second, 0: as fast as it goes>
+
+Byte i of every object is byte i % len(BLOCK) of BLOCK, so that any slice can be checked without storing anything.
+"""
+
+import asyncio
+import random
+import sys
+from urllib.parse import parse_qs, urlsplit
+
+BLOCK = random.Random(9110).randbytes((1 << 20) + 7)  # no power of two: a shifted slice never looks right
+PIECE = 64 << 10
+
+
+def slice_of(start: int, stop: int) -> bytes:
+    """The bytes [start, stop) of any object."""
+    first = start % len(BLOCK)
+    repeated = BLOCK[first:] + BLOCK * ((stop - start) // len(BLOCK) + 1)
+    return repeated[: stop - start]
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            query = parse_qs(urlsplit(head.split(b" ", 2)[1].decode()).query)
+            size, rate = int(query["size"][0]), int(query["rate"][0])
+            print("request", flush=True)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: %d\r\n\r\n" % size)
+            await send(writer, size, rate)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass  # the adapter has closed the connection
+    finally:
+        writer.close()
+
+
+async def send(writer: asyncio.StreamWriter, size: int, rate: int) -> None:
+    loop = asyncio.get_running_loop()
+    begun, sent = loop.time(), 0
+    while sent < size:
+        stop = min(sent + PIECE, size)
+        if rate:
+            await asyncio.sleep(max(0.0, begun + stop / rate - loop.time()))
+        writer.write(slice_of(sent, stop))
+        await writer.drain()
+        sent = stop
+
+
+async def main() -> None:
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit(0)

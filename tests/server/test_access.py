@@ -1,0 +1,165 @@
+"""One line for each request, which no client can end, forge or leave out."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scripted_origin import ScriptedOrigin
+from tests.server.process import Process, serving
+from tests.wire import Wire
+
+FILM = bytes(range(256)) * 40
+EVIL = [
+    '"',
+    "\\",
+    "\\n",
+    '" 200 0 "',
+    "\xff\xfe",
+    "\u00e9\u20ac".encode().decode("latin-1"),
+    "\t",
+    "%0a%0d",
+    "{}",
+]
+NO_HTTP = [
+    b"GET /a\nb HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    b"GET / HTTP/1.1\r\nbroken\r\n\r\n",
+    b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b'GET /"\x1b[31m HTTP/1.1\r\nHost: x\r\nUser-Agent: \x1b[31m\r\n\r\n',
+    b'{"logger": "access"}\n\r\n\r\n',
+]
+NO_REQUEST = [
+    b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n",
+    b"GET foo HTTP/1.1\r\nHost: x\r\n\r\n",
+]
+
+
+async def visit(service: Process) -> int:
+    """Be every kind of client once; returns how many requests that were."""
+    count = 0
+    async with Wire(service.url) as wire:
+        for evil in EVIL:
+            headers = [("User-Agent", evil), ("Referer", evil), ("Range", evil)]
+            target = "/film.mp4?" + re.sub(r"[\t ]", "", evil)
+            await wire.request("GET", target, headers)
+            await wire.response()
+            count += 1
+    for data in [*NO_HTTP, *NO_REQUEST]:
+        async with Wire(service.url) as wire:
+            await wire.send(data)
+            await wire.response()
+            count += 1
+    return count
+
+
+async def lines_of(origin: ScriptedOrigin, folder: Path, style: str) -> tuple[list[str], int]:
+    origin.serve("/film.mp4", FILM)
+    async with serving(origin, folder, style=style) as service:
+        assert await service.notice() == "READY=1"
+        count = await visit(service)
+        service.process.send_signal(signal.SIGTERM)
+        status, errors = await service.ended()
+    assert status == 0
+    assert "Traceback" not in errors
+    return errors.splitlines(), count
+
+
+async def test_json_lines(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    lines, count = await lines_of(origin, tmp_path, "json")
+    events: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    requests = [event for event in events if event.get("logger") == "access"]
+    assert len(requests) == count
+    for event in requests:
+        assert event["event"] == "request"
+        assert event["level"] == "info"
+        assert event["client"] == "127.0.0.1"
+        assert event["status"] >= 200
+        assert event["seconds"] >= 0
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", event["timestamp"])
+    served = [event for event in requests if event["target"].startswith("/film.mp4")]
+    assert len(served) == len(EVIL)
+    assert [event["user_agent"] for event in served][:4] == EVIL[:4]
+    assert {event["cache"] for event in served} <= {"hit", "uri-miss", "collapsed"}
+    refused = requests[len(EVIL) :]
+    assert all(400 <= event["status"] < 500 and event["reason"] for event in refused)
+
+
+_COMBINED = re.compile(
+    r"127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "
+    r'"(?:[^"\\]|\\.)*" [2-5]\d\d (?:\d+|-) "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.)*"'
+)
+
+
+async def test_combined_lines(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    lines, count = await lines_of(origin, tmp_path, "combined")
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    requests = [line for line in lines if line.startswith("127.0.0.1")]
+    assert len(requests) == count
+    for line in requests:
+        assert _COMBINED.fullmatch(line), line
+
+
+async def test_console_lines(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    lines, count = await lines_of(origin, tmp_path, "console")
+    assert all("\x1b" not in line and "\r" not in line for line in lines)
+    assert len([line for line in lines if "[access]" in line]) == count
+
+
+_FAILING = """
+import structlog
+from proxy.server import logs
+listener = logs.configure(level="info", style="{style}")
+try:
+    1 / 0
+except ZeroDivisionError as error:
+    structlog.stdlib.get_logger("server").error("it broke", exc_info=error, why="a\\nb")
+listener.stop()
+"""
+
+
+@pytest.mark.parametrize("style", ["json", "combined", "console"])
+def test_a_traceback_reaches_the_log(style: str) -> None:
+    """Lines are rendered in another thread than the one that failed."""
+    script = _FAILING.format(style=style)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    if style == "json":
+        assert json.loads(done.stderr)["why"] == "a\nb"
+    elif style == "combined":
+        assert done.stderr.count("\n") == 1
+
+
+async def test_how_an_answer_ended(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    """A client that leaves, an origin that fails, a relayed answer: each has its line with its reason."""
+    origin.serve("/film.mp4", FILM * 100)
+    gate = origin.gate("/film.mp4", 1000)
+    async with serving(origin, tmp_path) as service:
+        assert await service.notice() == "READY=1"
+        async with Wire(service.url) as wire:
+            await wire.request("GET", "/film.mp4", Range="bytes=0-")
+            await wire.response_head()
+        gate.open()
+        async with Wire(service.url) as wire:
+            await wire.request("POST", "/film.mp4")
+            await wire.response()
+            await origin.stop()
+            assert (await wire.get("/other")).status == 502
+        service.process.send_signal(signal.SIGTERM)
+        _, errors = await service.ended()
+    events = [json.loads(line) for line in errors.splitlines()]
+    gone, posted, failed = [event for event in events if event.get("logger") == "access"]
+    assert (gone["status"], gone["reason"], gone["aborted"]) == (206, "client-gone", True)
+    assert gone["range"] == "bytes=0-"
+    assert (posted["method"], posted["cache"], posted["bytes"]) == ("POST", "method", len(FILM) * 100)
+    assert (failed["status"], failed["reason"]) == (502, "origin-unreachable")
+    assert [event["reason"] for event in events if event["event"] == "the origin failed"] == [
+        "origin-unreachable"
+    ]

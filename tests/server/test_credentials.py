@@ -1,0 +1,488 @@
+"""Who may have what: no answer for one credential goes to another, by any road (RFC 9111 section 3.5, and ours)."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.conftest import Adapter, StartAdapter
+from tests.scripted_origin import Body, Gate, Head, OriginRequest, Pause, Script, ScriptedOrigin
+from tests.together import busy, settled, wires
+from tests.wire import Response
+
+SIZE = 5_000
+
+
+@dataclass(frozen=True)
+class Person:
+    name: str
+    field: str
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        if self.field == "none":
+            return []
+        value = f"session={self.name}" if self.field == "Cookie" else f"Bearer {self.name}"
+        return [(self.field, value)]
+
+    @property
+    def body(self) -> bytes:
+        return body_for(self.name)
+
+    @property
+    def tag(self) -> str:
+        return f'"for-{self.name}"'
+
+
+def body_for(name: str) -> bytes:
+    return (f"for {name}; ".encode() * SIZE)[:SIZE]
+
+
+def who(request: OriginRequest) -> str:
+    for value in (request.header("Cookie"), request.header("Authorization")):
+        if value:
+            return value.replace("Bearer ", "").rpartition("session=")[2]
+    return "nobody"
+
+
+class Personal:
+    """An origin's page that differs for everyone; gates stop one person, at the head or after 1000 bytes."""
+
+    def __init__(self, **fields: str) -> None:
+        self.fields = {"Content-Type": "video/mp4"} | {
+            name.replace("_", "-"): value for name, value in fields.items()
+        }
+        self.at_head: dict[str, Gate] = {}
+        self.in_body: dict[str, Gate] = {}
+
+    def __call__(self, request: OriginRequest) -> Script:
+        return self.steps(who(request))
+
+    def steps(self, name: str) -> Iterator[Head | Body | Pause]:
+        data = body_for(name)
+        if name in self.at_head:
+            yield Pause(self.at_head[name])
+        yield Head(200, {**self.fields, "Content-Length": str(SIZE), "ETag": f'"for-{name}"', "X-For": name})
+        yield Body(data[:1000])
+        if name in self.in_body:
+            yield Pause(self.in_body[name])
+        yield Body(data[1000:])
+
+
+@pytest.fixture(params=["Cookie", "Authorization"])
+def alice(request: pytest.FixtureRequest) -> Person:
+    return Person("alice", request.param)
+
+
+@pytest.fixture(params=["Cookie", "Authorization", "none"])
+def bob(request: pytest.FixtureRequest) -> Person:
+    return Person("nobody" if request.param == "none" else "bob", request.param)
+
+
+PRIVATE_ANSWERS = [
+    {},
+    {"Cache_Control": "private"},
+    {"Cache_Control": "private, max-age=600"},
+    {"Cache_Control": "no-store"},
+    {"Cache_Control": "no-cache"},
+    {"Cache_Control": "max-age=0"},
+    {"Set_Cookie": "visitor=1"},
+    {"Content_Type": "text/html"},
+    {"Vary": "*", "Cache_Control": "max-age=600"},
+    {"Vary": "Cookie, Authorization", "Cache_Control": "max-age=600, s-maxage=600"},
+]
+
+
+@pytest.fixture(params=PRIVATE_ANSWERS, ids=lambda fields: ",".join(fields.values()) or "silent")
+def personal(request: pytest.FixtureRequest, origin: ScriptedOrigin) -> Personal:
+    script = Personal(**request.param)
+    origin.on("/mine", script)
+    return script
+
+
+def belongs_to(response: Response, person: Person, body: bytes | None = None) -> None:
+    assert response.status in {200, 206}
+    assert response.fields["X-For"] == person.name
+    assert response.fields["ETag"] == person.tag
+    assert response.body == (person.body if body is None else body)
+
+
+async def test_one_after_the_other(adapter: Adapter, personal: Personal, alice: Person, bob: Person) -> None:
+    for person in (alice, bob, alice, bob):
+        async with adapter.wire() as wire:
+            belongs_to(await wire.get("/mine", person.headers), person)
+            belongs_to(
+                await wire.get("/mine", person.headers, Range="bytes=10-19"), person, person.body[10:20]
+            )
+            head = await wire.head("/mine", person.headers)
+            belongs_to(head, person, b"")
+            assert head.fields["Content-Length"] == str(SIZE)
+
+
+async def test_during_another_ones_fill(
+    adapter: Adapter, personal: Personal, alice: Person, bob: Person
+) -> None:
+    gate = personal.in_body["alice"] = Gate()
+    async with adapter.wire() as hers, adapter.wire() as his:
+        await hers.request("GET", "/mine", alice.headers)
+        await gate.reached()
+        belongs_to(await his.get("/mine", bob.headers), bob)
+        belongs_to(await his.get("/mine", bob.headers, Range="bytes=0-9"), bob, bob.body[:10])
+        belongs_to(await his.head("/mine", bob.headers), bob, b"")
+        gate.open()
+        belongs_to(await hers.response(), alice)
+
+
+async def test_while_anothers_head_is_pending(
+    adapter: Adapter, personal: Personal, alice: Person, bob: Person
+) -> None:
+    gate = personal.at_head["alice"] = Gate()
+    async with adapter.wire() as hers, adapter.wire() as his:
+        await hers.request("GET", "/mine", alice.headers)
+        await gate.reached()
+        await his.request("GET", "/mine", bob.headers)
+        gate.open()
+        response = await his.response()
+        belongs_to(response, bob)
+        assert "collapsed" not in response.cache_status
+        belongs_to(await hers.response(), alice)
+
+
+async def test_conditions_that_name_anothers_tag(
+    adapter: Adapter, personal: Personal, alice: Person, bob: Person
+) -> None:
+    async with adapter.wire() as wire:
+        await wire.get("/mine", alice.headers)
+        belongs_to(await wire.get("/mine", bob.headers, If_None_Match=alice.tag), bob)
+        belongs_to(await wire.get("/mine", bob.headers, Range="bytes=0-9", If_Range=alice.tag), bob)
+        denied = await wire.get("/mine", bob.headers, If_Match=alice.tag)
+        assert denied.status == 412
+        assert denied.fields.get("ETag") in {None, bob.tag}
+        own = await wire.get("/mine", bob.headers, If_None_Match=bob.tag)
+        assert own.status == 304
+        assert own.fields["X-For"] == bob.name
+
+
+async def test_only_if_cached_tells_nothing(
+    adapter: Adapter, personal: Personal, alice: Person, bob: Person
+) -> None:
+    async with adapter.wire() as wire:
+        never_asked = await wire.get("/other", bob.headers, Cache_Control="only-if-cached")
+        await wire.get("/mine", alice.headers)
+        response = await wire.get("/mine", bob.headers, Cache_Control="only-if-cached")
+        assert response.status == never_asked.status == 504
+        assert response.body == never_asked.body
+        assert response.cache_status == never_asked.cache_status
+
+
+# --- Who waits for whom ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [10, 200])
+@pytest.mark.parametrize("cache_control", ["public", "max-age=60", "public, s-maxage=60"])
+async def test_a_cold_public_object_is_fetched_once_for_all_cookies(
+    adapter: Adapter, origin: ScriptedOrigin, count: int, cache_control: str
+) -> None:
+    body = bytes(range(256)) * 20
+    origin.serve("/mine", body, headers={"Cache-Control": cache_control})
+    gate = origin.gate("/mine", None)
+    async with wires(adapter, count) as clients:
+        for number, wire in enumerate(clients):
+            await wire.request("GET", "/mine", Cookie=f"session={number}")
+        await busy(adapter, count)
+        gate.open()
+        responses = await asyncio.gather(*(wire.response() for wire in clients))
+        assert {response.body for response in responses} == {body}
+        assert origin.count("/mine") == 1
+
+
+@pytest.mark.parametrize("fields", [{}, {"Cache_Control": "private"}, {"Set_Cookie": "a=1"}], ids=str)
+@pytest.mark.parametrize("count", [10, 200])
+async def test_a_cold_private_object_is_fetched_once_for_each(
+    adapter: Adapter, origin: ScriptedOrigin, fields: dict[str, str], count: int
+) -> None:
+    """Nobody waits for another's body, and for another's head at most once: then all go at the same time."""
+    people = [Person(str(number), "Cookie") for number in range(count)]
+    personal = Personal(**fields)
+    origin.on("/mine", personal)
+    first, rest = Gate(), Gate()
+    for person in people:
+        personal.at_head[person.name] = rest
+    personal.at_head["0"] = first
+    async with wires(adapter, count) as clients:
+        await clients[0].request("GET", "/mine", people[0].headers)
+        await first.reached()
+        for wire, person in zip(clients[1:], people[1:], strict=True):
+            await wire.request("GET", "/mine", person.headers)
+        await busy(adapter, count)
+        assert origin.count("/mine") == 1
+        first.open()
+        at_once = min(count - 1, 31)  # the pool has 32 connections
+        await rest.reached(at_once)
+        rest.open()
+        for response, person in zip(
+            await asyncio.gather(*(wire.response() for wire in clients)), people, strict=True
+        ):
+            belongs_to(response, person)
+        assert origin.count("/mine") == count
+
+
+async def test_once_an_answer_was_personal_nobody_waits_any_more(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    for path, fields in (("/partition", {}), ("/private", {"Cache_Control": "private"})):
+        personal = Personal(**fields)
+        origin.on(path, personal)
+        async with adapter.wire() as wire, adapter.wire() as slow:
+            await wire.get(path, Cookie="session=first")
+            gate = personal.at_head["alice"] = Gate()
+            await slow.request("GET", path, Cookie="session=alice")
+            await gate.reached()
+            assert (await wire.get(path, Cookie="session=bob")).body == body_for("bob")
+            gate.open()
+            assert (await slow.response()).body == body_for("alice")
+
+
+async def test_one_persons_requests_share_one_fetch(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    personal = Personal()
+    origin.on("/mine", personal)
+    gate = personal.at_head["alice"] = personal.at_head["bob"] = Gate()
+    people = [Person(name, "Cookie") for name in ("alice", "bob") * 10]
+    async with wires(adapter, len(people)) as clients:
+        for wire, person in zip(clients, people, strict=True):
+            await wire.request("GET", "/mine", person.headers)
+        await busy(adapter, len(people))
+        gate.open()
+        for wire, person in zip(clients, people, strict=True):
+            belongs_to(await wire.response(), person)
+        assert origin.count("/mine") == 2
+
+
+# --- What is for all ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "field", "shared"),
+    [
+        ("max-age=60", "Cookie", True),
+        ("public", "Cookie", True),
+        ("max-age=60", "Authorization", False),
+        ("max-age=60, must-revalidate", "Authorization", True),
+        ("must-revalidate", "Authorization", False),
+        ("s-maxage=60", "Authorization", True),
+        ("public", "Authorization", True),
+        ("", "Cookie", False),
+        ("", "Authorization", False),
+        ("no-cache", "Cookie", False),
+    ],
+)
+async def test_what_credentials_share(
+    adapter: Adapter, origin: ScriptedOrigin, cache_control: str, field: str, shared: bool
+) -> None:
+    origin.serve("/v.mp4", b"x" * 100, headers={"Cache-Control": cache_control} if cache_control else {})
+    async with adapter.wire() as wire:
+        for person in (Person("alice", field), Person("bob", field), Person("nobody", "none")):
+            assert (await wire.get("/v.mp4", person.headers)).status == 200
+    assert origin.count("/v.mp4") == (1 if shared else 3)
+
+
+@pytest.mark.parametrize("field", ["Cookie", "Authorization"])
+async def test_what_was_fetched_for_nobody_is_not_for_somebody_unless_it_says_so(
+    adapter: Adapter, origin: ScriptedOrigin, field: str
+) -> None:
+    origin.on("/mine", Personal())
+    async with adapter.wire() as wire:
+        for person in (Person("nobody", "none"), Person("alice", field), Person("nobody", "none")):
+            belongs_to(await wire.get("/mine", person.headers), person)
+    assert origin.count("/mine") == 2
+
+
+async def test_cookies_of_analytics_separate_nobody(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.serve("/v.mp4", b"x" * 100)
+    async with adapter.wire() as wire:
+        for cookie in ("_ga=GA1.2.3", "_ga=other; _gid=9", "_fbp=fb.1"):
+            assert (await wire.get("/v.mp4", Cookie=cookie)).status == 200
+        assert (await wire.get("/v.mp4")).cache_status.startswith("range-adapter;hit")
+        assert origin.count("/v.mp4") == 1
+        await wire.get("/v.mp4", Cookie="_ga=1; session=2")
+    assert origin.count("/v.mp4") == 2
+
+
+async def test_the_order_of_cookies_separates_nobody(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.serve("/v.mp4", b"x" * 100)
+    async with adapter.wire() as wire:
+        await wire.get("/v.mp4", Cookie="a=1; b=2")
+        assert "hit" in (await wire.get("/v.mp4", Cookie="b=2; a=1; _ga=5")).cache_status
+        assert "hit" not in (await wire.get("/v.mp4", Cookie="b=1; a=2")).cache_status
+
+
+async def test_a_route_may_share_everything(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
+    adapter = await start_adapter(defaults={"cache": {"shared": True}})
+    origin.serve("/v.mp4", b"x" * 100, headers={"Set-Cookie": "visitor=7"})
+    async with adapter.wire() as wire:
+        for headers in ([], [("Cookie", "a=1")], [("Authorization", "Basic dTpw")]):
+            response = await wire.get("/v.mp4", headers)
+            assert response.status == 200
+            assert "Set-Cookie" not in response.fields
+    assert origin.count("/v.mp4") == 1
+
+
+# --- Set-Cookie -----------------------------------------------------------------------------------
+
+
+class Visitors:
+    """An origin that gives everyone a number."""
+
+    def __init__(self, **fields: str) -> None:
+        self.count = 0
+        self.fields = {name.replace("_", "-"): value for name, value in fields.items()}
+
+    def __call__(self, request: OriginRequest) -> Script:
+        self.count += 1
+        data = f"visitor {self.count}".encode()
+        fields = {"Content-Type": "video/mp4", "Content-Length": str(len(data)), **self.fields}
+        return [Head(200, {**fields, "Set-Cookie": f"visitor={self.count}"}), Body(data)]
+
+
+@pytest.mark.parametrize("cache_control", ["", "max-age=60", "s-maxage=60", "public", "public, max-age=60"])
+async def test_a_fresh_cookie_reaches_at_most_one_client(
+    adapter: Adapter, origin: ScriptedOrigin, cache_control: str
+) -> None:
+    visitors = Visitors(**({"Cache_Control": cache_control} if cache_control else {}))
+    origin.on("/page", visitors)
+    given: list[str] = []
+    for _ in range(3):
+        async with adapter.wire() as wire:
+            response = await wire.get("/page")
+            given += response.fields.getall("Set-Cookie", [])
+            response = await wire.get("/page", Range="bytes=0-2")
+            given += response.fields.getall("Set-Cookie", [])
+    assert len(given) == len(set(given))
+    if "public" in cache_control:
+        assert given == []
+        assert visitors.count == 1
+
+
+async def test_a_fresh_cookie_and_those_who_wait(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    visitors = Visitors()
+    origin.on("/page", visitors)
+    gate = origin.gate("/page", None)
+    async with wires(adapter, 10) as clients:
+        for wire in clients:
+            await wire.request("GET", "/page")
+        await busy(adapter, 10)
+        gate.open()
+        responses = await asyncio.gather(*(wire.response() for wire in clients))
+        for response in responses:
+            assert response.fields["Set-Cookie"].partition("=")[2] == response.body.decode().split()[1]
+        assert len({response.body for response in responses}) == 10
+
+
+async def test_a_304_brings_no_cookie_to_others(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
+    adapter = await start_adapter(defaults={"cache": {"ttl": "0s"}})
+
+    def answer(request: OriginRequest) -> Script:
+        if request.header("If-None-Match"):
+            return [Head(304, {"ETag": '"1"', "Set-Cookie": "visitor=2", "X-New": "yes"})]
+        return [
+            Head(200, {"Content-Type": "video/mp4", "Content-Length": "3", "ETag": '"1"'}),
+            Body(b"abc"),
+        ]
+
+    origin.on("/v.mp4", answer)
+    async with adapter.wire() as wire:
+        await wire.get("/v.mp4")
+        await origin.idle()
+        for _ in range(3):
+            response = await wire.get("/v.mp4")
+            assert response.fields["X-New"] == "yes"
+            assert "Set-Cookie" not in response.fields
+
+
+# --- Unsafe methods -------------------------------------------------------------------------------
+
+
+async def test_after_an_unsafe_request_its_target_is_asked_for_again(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    versions = iter(range(100))
+
+    def answer(request: OriginRequest) -> Script:
+        if request.method != "GET":
+            status = 405 if request.header("X-Fail") else 200
+            return [Head(status, {"Content-Length": "0"})]
+        data = f"version {next(versions)}".encode()
+        return [
+            Head(200, {"Content-Length": str(len(data)), "Cache-Control": "max-age=60"}),
+            Body(data),
+        ]
+
+    origin.on("/doc", answer)
+    async with adapter.wire() as wire:
+        assert (await wire.get("/doc")).body == b"version 0"
+        for number, method in enumerate(["POST", "PUT", "DELETE", "PATCH", "BREW"], 1):
+            await wire.request(method, "/doc", X_Fail="1")
+            assert (await wire.response()).status == 405
+            assert (await wire.get("/doc")).body == f"version {number - 1}".encode()
+            await wire.request(method, "/doc")
+            assert (await wire.response()).status == 200
+            assert (await wire.get("/doc")).body == f"version {number}".encode()
+        for method in ("OPTIONS", "TRACE", "PROPFIND"):
+            await wire.request(method, "/doc")
+            assert (await wire.response()).status == 200
+            assert "hit" in (await wire.get("/doc")).cache_status
+
+
+async def test_an_unsafe_request_ends_the_partition_of_its_credentials(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    for path in ("/a", "/b"):
+        origin.on(path, Personal())
+    origin.on("/login", [Head(303, {"Location": "/", "Content-Length": "0"})])
+    alice, bob = Person("alice", "Cookie"), Person("bob", "Cookie")
+    async with adapter.wire() as wire:
+        for path in ("/a", "/b"):
+            for person in (alice, bob):
+                await wire.get(path, person.headers)
+                assert "hit" in (await wire.get(path, person.headers)).cache_status
+        await wire.request("POST", "/login", alice.headers)
+        assert (await wire.response()).status == 303
+        for path in ("/a", "/b"):
+            assert "hit" not in (await wire.get(path, alice.headers)).cache_status
+            assert "hit" in (await wire.get(path, bob.headers)).cache_status
+
+
+@pytest.mark.parametrize("at", ["head", "body"])
+async def test_an_unsafe_request_ends_the_sharing_of_what_is_being_fetched(
+    adapter: Adapter, origin: ScriptedOrigin, at: str
+) -> None:
+    gate = Gate()
+    contents = [b"old" * 1000, b"new" * 1000]
+
+    def answer(request: OriginRequest) -> Script:
+        if request.method == "PUT":
+            yield Head(204)
+            return
+        data = contents.pop(0)
+        if at == "head" and contents:
+            yield Pause(gate)
+        yield Head(200, {"Content-Type": "video/mp4", "Content-Length": str(len(data))})
+        yield Body(data[:1000])
+        if at == "body" and contents:
+            yield Pause(gate)
+        yield Body(data[1000:])
+
+    origin.on("/v.mp4", answer)
+    async with adapter.wire() as early, adapter.wire() as late:
+        await early.request("GET", "/v.mp4")
+        await gate.reached()
+        await late.request("PUT", "/v.mp4")
+        assert (await late.response()).status == 204
+        assert (await late.get("/v.mp4")).body == b"new" * 1000
+        gate.open()
+        assert (await early.response()).body == b"old" * 1000
+        await settled(adapter, origin)
+        response = await late.get("/v.mp4")
+        assert response.body == b"new" * 1000
+        assert "hit" in response.cache_status

@@ -1,0 +1,165 @@
+"""One URL, several representations (RFC 9111 section 4.1)."""
+
+import gzip
+
+import pytest
+
+from tests.conftest import Adapter
+from tests.scripted_origin import Body, Head, OriginRequest, Script, ScriptedOrigin
+from tests.together import busy, wires
+
+TEXT = b"some text that is worth a coding; " * 200
+CODED = gzip.compress(TEXT, mtime=0)
+
+
+def varying(on: str, **fields: str) -> "Varying":
+    return Varying(on, {name.replace("_", "-"): value for name, value in fields.items()})
+
+
+class Varying:
+    """An origin whose answer tells the value of one field of the request."""
+
+    def __init__(self, on: str, fields: dict[str, str]) -> None:
+        self.on = on
+        self.fields = {"Content-Type": "text/plain", "Cache-Control": "max-age=60", "Vary": on} | fields
+
+    def __call__(self, request: OriginRequest) -> Script:
+        body = f"{self.on}={request.header(self.on)}".encode()
+        return [Head(200, {**self.fields, "Content-Length": str(len(body))}), Body(body)]
+
+
+@pytest.mark.parametrize("field", ["User-Agent", "Accept-Language", "X-Anything", "Cookie"])
+async def test_each_value_has_its_own(adapter: Adapter, origin: ScriptedOrigin, field: str) -> None:
+    origin.on("/page", varying(field))
+    async with adapter.wire() as wire:
+        for _ in range(2):
+            for value in ("one=1", "two=2"):
+                response = await wire.get("/page", [(field, value)])
+                assert response.body == f"{field}={value}".encode()
+                ranged = await wire.get("/page", [(field, value)], Range="bytes=0-3")
+                assert ranged.body == response.body[:4]
+                assert ranged.fields["ETag"] == response.fields["ETag"]
+        assert (await wire.get("/page")).body == f"{field}=None".encode()
+    assert origin.count("/page") == 3
+
+
+async def test_vary_miss_says_so(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.on("/page", varying("User-Agent"))
+    async with adapter.wire() as wire:
+        await wire.get("/page", User_Agent="one")
+        assert "fwd=vary-miss" in (await wire.get("/page", User_Agent="two")).cache_status
+
+
+async def test_vary_star_is_never_reused(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.serve("/page", TEXT, headers={"Vary": "*", "Cache-Control": "max-age=60"})
+    async with adapter.wire() as wire:
+        for _ in range(3):
+            assert "detail=vary-star" in (await wire.get("/page")).cache_status
+    assert origin.count("/page") == 3
+
+
+async def test_ignored_cookies_make_no_variant(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.on("/page", varying("Cookie"))
+    async with adapter.wire() as wire:
+        await wire.get("/page", Cookie="_ga=1")
+        assert "hit" in (await wire.get("/page", Cookie="_ga=2")).cache_status
+        assert "hit" in (await wire.get("/page")).cache_status
+
+
+class Coding:
+    """An origin that codes for those who take it; `always`: also for those who do not."""
+
+    def __init__(self, *, vary: bool, always: bool = False, kind: str = "text/plain") -> None:
+        self.fields = {"Content-Type": kind, "Cache-Control": "max-age=60"}
+        if vary:
+            self.fields["Vary"] = "Accept-Encoding"
+        self.always = always
+
+    def __call__(self, request: OriginRequest) -> Script:
+        if self.always or "gzip" in (request.header("Accept-Encoding") or ""):
+            fields = {**self.fields, "Content-Encoding": "gzip", "Content-Length": str(len(CODED))}
+            return [Head(200, fields), Body(CODED)]
+        return [Head(200, {**self.fields, "Content-Length": str(len(TEXT))}), Body(TEXT)]
+
+
+@pytest.mark.parametrize("vary", [True, False], ids=["vary", "forgets vary"])
+async def test_codings_are_variants(adapter: Adapter, origin: ScriptedOrigin, vary: bool) -> None:
+    origin.on("/page", Coding(vary=vary))
+    async with adapter.wire() as wire:
+        for _ in range(2):
+            coded = await wire.get("/page", Accept_Encoding="gzip, deflate, br")
+            assert coded.body == (CODED if "Content-Encoding" in coded.fields else TEXT)
+            plain = await wire.get("/page")
+            assert plain.body == TEXT
+            if vary:  # without it, a plain one is for those who take gzip too
+                assert plain.fields["ETag"] != coded.fields["ETag"]
+            part = await wire.get("/page", Accept_Encoding="gzip, deflate, br", Range="bytes=0-9")
+            assert part.body == TEXT[:10]
+            assert "Content-Encoding" not in part.fields
+    assert origin.count("/page") == 2
+
+
+async def test_those_who_wait_for_a_head_get_their_own_coding(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    origin.on("/page", Coding(vary=True))
+    gate = origin.gate("/page", None)
+    async with wires(adapter, 10) as clients:
+        for number, wire in enumerate(clients):
+            await wire.request("GET", "/page", Accept_Encoding="gzip" if number % 2 else "identity")
+        await busy(adapter, 10)
+        gate.open()
+        for number, wire in enumerate(clients):
+            assert (await wire.response()).body == (CODED if number % 2 else TEXT)
+        assert origin.count("/page") == 2
+
+
+async def test_media_are_asked_for_without_coding(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.on("/film.mp4", Coding(vary=True, kind="video/mp4"))
+    async with adapter.wire() as wire:
+        assert (await wire.get("/film.mp4", Accept_Encoding="gzip")).body == TEXT
+        assert (await wire.get("/film.mp4", Range="bytes=0-9")).body == TEXT[:10]
+    assert origin.count("/film.mp4") == 1
+    assert origin.requests[0].header("Accept-Encoding") == "identity"
+
+
+@pytest.mark.parametrize("vary", [True, False])
+async def test_an_origin_that_codes_against_our_wish(
+    adapter: Adapter, origin: ScriptedOrigin, vary: bool
+) -> None:
+    """Its bytes pass as they are, ranges count in them, and nobody takes them for plain ones."""
+    origin.on("/film.mp4", Coding(vary=vary, always=True, kind="video/mp4"))
+    async with adapter.wire() as wire:
+        for _ in range(2):
+            whole = await wire.get("/film.mp4")
+            assert (whole.body, whole.fields["Content-Encoding"]) == (CODED, "gzip")
+            part = await wire.get("/film.mp4", Range="bytes=3-12")
+            assert (part.body, part.fields["Content-Encoding"]) == (CODED[3:13], "gzip")
+            assert part.fields["Content-Range"] == f"bytes 3-12/{len(CODED)}"
+    assert origin.count("/film.mp4") == 1
+
+
+async def test_variants_are_validated_with_their_own_tags(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    def answer(request: OriginRequest) -> Script:
+        agent = request.header("User-Agent")
+        tag = f'"for-{agent}"'
+        fields = {
+            "Vary": "User-Agent",
+            "ETag": tag,
+            "Cache-Control": "no-cache",
+            "Content-Type": "text/plain",
+        }
+        if request.header("If-None-Match") == tag:
+            return [Head(304, fields)]
+        body = str(agent).encode()
+        return [Head(200, {**fields, "Content-Length": str(len(body))}), Body(body)]
+
+    origin.on("/page", answer)
+    async with adapter.wire() as wire:
+        for _ in range(3):
+            for agent in ("one", "two"):
+                response = await wire.get("/page", User_Agent=agent)
+                assert (response.body, response.fields["ETag"]) == (agent.encode(), f'"for-{agent}"')
+                await origin.idle()
+    asked = [r.header("If-None-Match") for r in origin.requests]
+    assert asked == [None, None, '"for-one"', '"for-two"', '"for-one"', '"for-two"']

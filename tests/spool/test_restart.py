@@ -1,0 +1,148 @@
+"""What a spool finds of itself after a stop, an orderly one or not."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from proxy.errors import SpoolError
+from proxy.spool.spool import Spool
+from tests.spool.objects import begin, content, entry, files, key_of, opened, pattern, store
+
+
+async def test_entries_survive(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        stored = await store(spool, entry(), pattern(5000))
+    async with opened(tmp_path) as spool:
+        assert spool.lookup(stored.key) == (stored,)
+        assert spool.room.used == 5000
+        assert await content(spool, stored) == pattern(5000)
+
+
+async def test_a_second_process_is_told_so(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        with pytest.raises(SpoolError, match="in use by another range-adapter"):
+            await Spool.open(tmp_path, max_size=1, max_object_size=1, min_free=0)
+    async with opened(tmp_path):
+        pass  # after it has ended, the folder is free
+
+
+async def test_a_folder_that_cannot_be_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpoolError, match="cannot write to the spool folder"):
+        await Spool.open(tmp_path / "file", max_size=1, max_object_size=1, min_free=0)
+
+
+async def test_unfinished_fills_are_dropped(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        await begin(spool, entry(), b"abc")  # and the process dies
+    async with opened(tmp_path) as spool:
+        assert files(tmp_path) == set()
+        assert spool.lookup(key_of("/film")) == ()
+
+
+@pytest.mark.parametrize("damage", ["lost", "not a database", "of another format"])
+async def test_without_an_index_the_objects_are_found_again(tmp_path: Path, damage: str) -> None:
+    async with opened(tmp_path) as spool:
+        stored = [await store(spool, entry(f"/{n}"), pattern(1000, n)) for n in range(20)]
+    _spoil(spool.paths.index, damage)
+    async with opened(tmp_path) as spool:
+        await spool.swept()
+        for number, each in enumerate(stored):
+            assert spool.lookup(each.key) == (each,)
+            assert await content(spool, each) == pattern(1000, number)
+        assert spool.room.used == 20_000
+        assert spool.usage() == (20_000, 20)
+
+
+def _spoil(index: Path, damage: str) -> None:
+    for suffix in ("-wal", "-shm"):
+        Path(f"{index}{suffix}").unlink(missing_ok=True)
+    match damage:
+        case "lost":
+            index.unlink()
+        case "not a database":
+            index.write_bytes(b"no database at all" * 1000)
+        case _:
+            connection = apsw.Connection(str(index))
+            connection.pragma("user_version", 999)
+            connection.close()
+
+
+async def test_after_a_crash_disk_and_index_agree_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        stored = await store(spool, entry("/known"), pattern(1000))
+        orphan = await store(spool, entry("/orphan"), pattern(500))
+        older = await store(spool, entry("/twice", time=1), b"older")
+    async with opened(tmp_path / "aside") as aside:  # rows that never came to be
+        pass
+    aside.paths.index.rename(spool.paths.index)
+    spool.paths.orderly.unlink()
+    async with opened(tmp_path) as spool:
+        await store(spool, entry("/twice", time=2), b"younger")
+        await spool.swept()
+        assert [each.generation for each in spool.lookup(orphan.key)] == [orphan.generation]
+        assert await content(spool, stored) == pattern(1000)
+        assert older.generation not in {each.generation for each in spool.lookup(older.key)}
+        assert not any(older.generation in name for name in files(tmp_path))
+        assert spool.room.used == spool.usage()[0] == 1000 + 500 + 7
+
+
+@pytest.mark.parametrize(
+    "damage", ["no body", "no head", "short body", "half a head", "a name that is not its own"]
+)
+async def test_what_does_not_fit_together_is_swept_away(tmp_path: Path, damage: str) -> None:
+    async with opened(tmp_path) as spool:
+        stored = await store(spool, entry(), b"0123456789")
+    spool.paths.index.unlink()
+    head, body = spool.paths.head(stored.generation), spool.paths.body(stored.generation)
+    match damage:
+        case "no body":
+            body.unlink()
+        case "no head":
+            head.unlink()
+        case "short body":
+            body.write_bytes(b"012")
+        case "half a head":
+            head.write_bytes(head.read_bytes()[:50])
+        case _:
+            other = stored.generation[:-1] + ("0" if stored.generation[-1] != "0" else "1")
+            head.rename(spool.paths.head(other))
+            body.rename(spool.paths.body(other))
+    async with opened(tmp_path) as spool:
+        await spool.swept()
+        assert spool.lookup(stored.key) == ()
+        assert files(tmp_path) == set()
+        assert spool.room.used == 0
+
+
+async def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        stored = await store(spool, entry(), b"abc")
+    note = spool.paths.body(stored.generation).parent / "README"
+    note.write_text("mine")
+    spool.paths.orderly.unlink()
+    async with opened(tmp_path) as spool:
+        await spool.swept()
+    assert note.read_text() == "mine"
+
+
+async def test_an_orderly_stop_needs_no_sweep(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        await spool.swept()
+    assert spool.paths.orderly.exists()
+    async with opened(tmp_path) as spool:
+        assert not spool.paths.orderly.exists(), "a crash from here on must not look like one"
+        assert spool._sweeping is None
+
+
+async def test_the_secret_is_kept_and_made_anew_where_it_is_spoilt(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        secret = spool.secret
+    assert spool.paths.secret.stat().st_mode & 0o777 == 0o600
+    async with opened(tmp_path) as spool:
+        assert spool.secret == secret
+    spool.paths.secret.write_text("spoilt")
+    async with opened(tmp_path) as spool:
+        assert len(spool.secret) == len(secret)
+        assert spool.secret != secret

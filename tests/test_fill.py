@@ -1,0 +1,403 @@
+"""A fill runs at the origin's speed, tells its followers the truth, and leaves nothing behind."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+import proxy.fill as fill_module
+from proxy.errors import AdapterError, OriginTruncated, Overloaded, SpoolError
+from proxy.fill import Fill, FillState
+from proxy.spool.entry import Entry
+from proxy.spool.spool import Spool
+from tests.spool.objects import KIB, MIB, Books, content, descriptors, entry, eventually, opened, pattern
+
+
+class Origin:
+    """A body that comes when the test says so."""
+
+    def __init__(self) -> None:
+        self._pieces: asyncio.Queue[bytes | AdapterError] = asyncio.Queue()
+        self.reads = 0
+        self.closed = False
+
+    def send(self, piece: bytes | AdapterError) -> None:
+        self._pieces.put_nowait(piece)
+
+    def end(self) -> None:
+        self._pieces.put_nowait(b"")
+
+    async def read(self) -> bytes:
+        self.reads += 1
+        piece = await self._pieces.get()
+        if isinstance(piece, AdapterError):
+            raise piece
+        return piece
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Running:
+    """A fill in a spool, with its task."""
+
+    def __init__(self, spool: Spool, origin: Origin, fill: Fill) -> None:
+        self.spool, self.origin, self.fill = spool, origin, fill
+        self.task = asyncio.create_task(fill.run())
+
+    @property
+    def stored(self) -> tuple[Entry, ...]:
+        return self.spool.lookup(self.fill.entry.key)
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
+    async with opened(tmp_path) as open_spool:
+        yield open_spool
+        assert open_spool.room.reserved == 0
+        await eventually(lambda: open_spool.room.lingering == 0)
+
+
+async def begin(spool: Spool, length: int | None = None, *, limit: int = 5 * MIB) -> Running:
+    origin = Origin()
+    writer = await spool.create(entry(length=length), length)
+    return Running(spool, origin, Fill(origin, writer, limit=limit))
+
+
+async def read_all(fill: Fill, *, piece: int = 64 * KIB) -> bytes:
+    """As a client that reads to the end."""
+    follower, body, data = fill.follow(), fill.body.hold(), bytearray()
+    try:
+        while (available := await fill.wait(len(data))) > len(data):
+            data += await fill.read(len(data), min(available, len(data) + piece))
+        return bytes(data)
+    finally:
+        fill.leave(follower)
+        body.release()
+
+
+async def test_a_reader_gets_each_byte_when_it_is_there(spool: Spool) -> None:
+    running = await begin(spool, 10)
+    fill, follower = running.fill, running.fill.follow()
+    running.origin.send(b"01234")
+    assert await fill.wait(3) == 5
+    assert await fill.read(3, 5) == b"34"
+    assert fill.state is FillState.STREAMING
+    running.origin.send(b"56789")
+    assert await fill.wait(5) == 10
+    fill.leave(follower)
+    running.origin.end()
+    await running.task
+    assert await content(spool, running.stored[0]) == b"0123456789"
+    assert running.origin.closed
+
+
+async def test_what_is_short_is_not_stored_and_says_so(spool: Spool) -> None:
+    running = await begin(spool, 10)
+    running.origin.send(b"0123")
+    waiting = asyncio.create_task(running.fill.wait(4))
+    assert await running.fill.wait(0) == 4
+    running.origin.end()
+    with pytest.raises(OriginTruncated):
+        await waiting
+    await running.task
+    assert running.stored == ()
+    assert await running.fill.wait(0) == 4, "what has come is still there for those who hold it"
+    assert not running.fill.joinable
+
+
+async def test_what_breaks_off_is_not_stored(spool: Spool) -> None:
+    running = await begin(spool)
+    running.origin.send(b"0123")
+    await running.fill.wait(0)
+    running.origin.send(OriginTruncated("reset"))
+    await running.task
+    with pytest.raises(OriginTruncated):
+        await running.fill.wait(4)
+    assert running.stored == ()
+
+
+async def test_the_end_is_told_before_the_disk_is_sure(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    committing, going_on = asyncio.Event(), asyncio.Event()
+    real = spool.publish
+
+    async def publish(filling: object, stored: Entry) -> None:
+        committing.set()
+        await going_on.wait()
+        await real(filling, stored)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(spool, "publish", publish)
+    running = await begin(spool)
+    reading = asyncio.create_task(read_all(running.fill))
+    running.origin.send(b"abc")
+    running.origin.end()
+    assert await reading == b"abc", "a reader does not wait for fsync"
+    await committing.wait()
+    assert running.fill.complete_length == 3
+    assert (running.fill.joinable, running.stored) == (True, ())
+    going_on.set()
+    await running.task
+    [stored] = running.stored
+    assert (running.fill.joinable, stored.length) == (False, 3), "from here on it is found in the spool"
+
+
+async def test_a_disk_that_refuses_at_the_end_does_not_concern_the_readers(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise SpoolError("broken")
+
+    monkeypatch.setattr("proxy.spool.index.Index.add", refuse)
+    running = await begin(spool)
+    reading = asyncio.create_task(read_all(running.fill))
+    running.origin.send(b"abc")
+    running.origin.end()
+    assert await reading == b"abc"
+    await running.task
+    assert running.fill.state is FillState.COMPLETE
+    assert running.stored == ()
+
+
+async def test_a_mistake_of_ours_leaves_nobody_waiting(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = await begin(spool, 10)
+
+    async def fail(data: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(running.fill, "_append", fail)
+    waiting = asyncio.create_task(running.fill.wait(0))
+    running.origin.send(b"abc")
+    with pytest.raises(ZeroDivisionError):
+        await running.task
+    with pytest.raises(Overloaded):
+        await waiting
+    assert running.stored == ()
+
+
+async def test_a_retracted_fill_serves_its_readers_and_is_not_stored(spool: Spool) -> None:
+    running = await begin(spool)
+    reading = asyncio.create_task(read_all(running.fill))
+    running.origin.send(b"abc")
+    await running.fill.wait(0)
+    running.fill.retract()
+    assert not running.fill.joinable
+    running.origin.end()
+    assert await reading == b"abc"
+    await running.task
+    assert running.stored == ()
+
+
+# Nobody slows it, nobody stops it
+
+
+async def test_a_known_length_is_fetched_for_nobody(spool: Spool) -> None:
+    running = await begin(spool, 3)
+    follower = running.fill.follow()
+    running.fill.leave(follower)
+    running.origin.send(b"abc")
+    running.origin.end()
+    await running.task
+    assert running.stored
+
+
+@pytest.mark.parametrize("followed", [False, True])
+async def test_an_unknown_length_is_given_up_when_nobody_wants_it(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, followed: bool
+) -> None:
+    monkeypatch.setattr(fill_module, "ABANDON_AFTER", 0.0)
+    running = await begin(spool)
+    if followed:
+        follower = running.fill.follow()
+        running.origin.send(b"abc")
+        await running.fill.wait(0)
+        running.fill.leave(follower)
+    await asyncio.wait({running.task})
+    assert running.fill.state is FillState.FAILED
+    assert running.origin.closed
+    assert running.stored == ()
+
+
+async def test_who_comes_back_in_time_finds_it_running(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = await begin(spool)
+    running.fill.leave(running.fill.follow())
+    follower = running.fill.follow()
+    assert running.fill._orphaned is None
+    running.origin.end()
+    await running.task
+    running.fill.leave(follower)
+
+
+async def test_a_stalled_fill_does_not_collect_those_who_left(spool: Spool) -> None:
+    running = await begin(spool, 1000)
+    staying = asyncio.create_task(running.fill.wait(500))
+    for _ in range(100):
+        leaving = [asyncio.create_task(running.fill.wait(offset)) for offset in range(10)]
+        await asyncio.sleep(0)
+        for each in leaving:
+            each.cancel()
+        await asyncio.wait(leaving)
+    assert len(running.fill._waiting) < 20
+    running.origin.send(bytes(1000))
+    assert await staying == 1000
+    running.origin.end()
+    await running.task
+
+
+async def test_a_thousand_readers_cost_nothing_while_the_origin_stalls(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pattern(MIB)
+    running = await begin(spool, len(data))
+    readers = [asyncio.create_task(read_all(running.fill)) for _ in range(1000)]
+    running.origin.send(data[: MIB // 2])
+    await eventually(lambda: [offset for offset, _, _ in running.fill._waiting] == [MIB // 2] * 1000)
+
+    handles = 0
+    real = asyncio.Handle._run
+
+    def counted(handle: asyncio.Handle) -> None:
+        nonlocal handles
+        handles += 1
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.Handle, "_run", counted)
+        await asyncio.sleep(0.2)
+        stalled = handles
+    assert stalled <= 2, "the end of our own sleep, and nothing else"
+    running.origin.send(data[MIB // 2 :])
+    running.origin.end()
+    for reader in readers:
+        assert await reader == data
+    await running.task
+
+
+# Too large to store
+
+
+async def test_what_outgrows_its_limit_slides_and_is_not_stored(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fill_module, "WINDOW", 64 * KIB)
+    data = pattern(MIB)
+    running = await begin(spool, limit=100 * KIB)
+    reading = asyncio.create_task(read_all(running.fill, piece=8 * KIB))
+    for at in range(0, MIB, 10_000):
+        running.origin.send(data[at : at + 10_000])
+    running.origin.end()
+    assert await reading == data
+    await running.task
+    assert running.stored == ()
+    assert running.fill.state is FillState.COMPLETE
+    assert running.fill.complete_length is None
+
+
+async def test_a_sliding_window_is_bounded_and_not_joined(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fill_module, "WINDOW", 64 * KIB)
+    running = await begin(spool, limit=100 * KIB)
+    fill, follower = running.fill, running.fill.follow()
+    for _ in range(100):
+        running.origin.send(bytes(10 * KIB))
+    await eventually(lambda: not fill.joinable)
+    written = fill.written
+    reads = running.origin.reads
+    await asyncio.sleep(0)
+    assert fill.written == written
+    assert running.origin.reads == reads, "the fastest reader sets the pace, and it has not read yet"
+    assert spool.room.used <= 100 * KIB
+    for start in range(0, 500 * KIB, 10 * KIB):
+        await fill.wait(start)
+        await fill.read(start, start + KIB)
+    assert descriptors(spool.paths.root) == 1
+    fill.leave(follower)
+    await asyncio.wait({running.task})
+    assert running.origin.closed, "the last reader has left"
+    await eventually(lambda: descriptors(spool.paths.root) == 0)
+
+
+async def test_who_falls_out_of_the_window_is_cut(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fill_module, "WINDOW", 64 * KIB)
+    running = await begin(spool, limit=100 * KIB)
+    slow, body = running.fill.follow(), running.fill.body.hold()
+    reading = asyncio.create_task(read_all(running.fill, piece=8 * KIB))
+    data = pattern(400 * KIB)
+    for at in range(0, len(data), 10 * KIB):
+        running.origin.send(data[at : at + 10 * KIB])
+    running.origin.end()
+    assert await reading == data
+    with pytest.raises(Overloaded):
+        await running.fill.read(0, 100)
+    await running.task
+    running.fill.leave(slow)
+    body.release()
+
+
+async def test_a_full_spool_makes_it_slide_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fill_module, "WINDOW", 64 * KIB)
+    async with opened(tmp_path, max_size=100 * KIB) as spool:
+        data = pattern(300 * KIB)
+        running = await begin(spool)
+        reading = asyncio.create_task(read_all(running.fill, piece=8 * KIB))
+        for at in range(0, len(data), 10 * KIB):
+            running.origin.send(data[at : at + 10 * KIB])
+        running.origin.end()
+        assert await reading == data
+        await running.task
+
+
+async def test_every_reader_sees_the_slice_of_the_file(spool: Spool) -> None:
+    chance = random.Random(7)
+    for _ in range(15):
+        length = chance.randrange(1, 300_000)
+        data = pattern(length, chance.randrange(100))
+        running = await begin(spool, length if chance.random() < 0.5 else None)
+        fill = running.fill
+
+        async def read_slice(start: int, stop: int, fill: Fill = fill) -> bytes:
+            follower, body, got = fill.follow(), fill.body.hold(), b""
+            while start < stop:
+                available = min(await fill.wait(start), stop)
+                got += await fill.read(start, available)
+                start = available
+            fill.leave(follower)
+            body.release()
+            return got
+
+        wanted = []
+        for _ in range(20):
+            start = chance.randrange(length)
+            wanted.append((start, chance.randrange(start, length) + 1))
+        readers = [asyncio.create_task(read_slice(*each)) for each in wanted]
+        at = 0
+        while at < length:
+            step = chance.randrange(1, 60_000)
+            running.origin.send(data[at : at + step])
+            at += step
+            await asyncio.sleep(0)
+        running.origin.end()
+        for (start, stop), reader in zip(wanted, readers, strict=True):
+            assert await reader == data[start:stop]
+        await running.task
+        assert await content(spool, running.stored[0]) == data
+
+
+async def test_stopping_leaves_nothing(spool: Spool) -> None:
+    before = Books.of(spool)
+    running = await begin(spool, 1000)
+    running.origin.send(b"abc")
+    await running.fill.wait(0)
+    running.fill.stop()
+    await asyncio.wait({running.task})
+    await eventually(lambda: Books.of(spool) == before)
+    assert descriptors(spool.paths.root) == 0
+
+
+async def test_the_last_byte_is_the_end(spool: Spool) -> None:
+    running = await begin(spool, 3)
+    running.origin.send(b"abc")  # and no word of an end
+    await running.task
+    assert running.stored

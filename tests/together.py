@@ -1,0 +1,49 @@
+"""Many clients at once, and waiting for what only the adapter knows."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from tests.conftest import Adapter
+from tests.scripted_origin import ScriptedOrigin
+from tests.wire import Wire
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a state of the adapter."""
+    while not condition():  # noqa: ASYNC110  # nothing rings when it comes
+        await asyncio.sleep(0.001)
+
+
+async def busy(adapter: Adapter, count: int) -> None:
+    """Wait until the adapter answers `count` requests at once."""
+    await until(lambda: adapter.service.in_progress == count)
+
+
+async def stored(adapter: Adapter, objects: int = 1) -> None:
+    """Wait until `objects` are stored complete, whatever is arriving besides."""
+    while (await _report(adapter))["spool"]["objects"] != objects:
+        pass
+
+
+async def settled(adapter: Adapter, origin: ScriptedOrigin, objects: int = 1) -> None:
+    """Wait until nothing is being fetched any more, and `objects` are stored complete."""
+    await origin.idle()
+    while (await _report(adapter))["fills"]:
+        pass
+    await stored(adapter, objects)
+
+
+async def _report(adapter: Adapter) -> dict[str, Any]:
+    assert adapter.service.admin_address is not None
+    async with Wire(adapter.service.admin_address) as wire:
+        return json.loads((await wire.get("/status.json")).body)  # type: ignore[no-any-return]
+
+
+@asynccontextmanager
+async def wires(adapter: Adapter, count: int) -> AsyncIterator[list[Wire]]:
+    """`count` connections."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(adapter.wire()) for _ in range(count)]
