@@ -51,6 +51,7 @@ class Writer(Protocol):
     async def write(self, data: bytes, offset: int) -> None: ...
     async def commit(self, entry: Entry) -> None: ...
     async def discard(self) -> None: ...
+    def retract(self) -> None: ...
 
 
 class Follower:
@@ -214,6 +215,7 @@ class Fill:
     def retract(self) -> None:
         """What is arriving is not to be reused: nobody new may follow, and it is not published."""
         self.retracted = True
+        self._writer.retract()
 
     def stop(self) -> None:
         """End it before its time: what is whole already is published all the same."""

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ import proxy.fill as fill_module
 from proxy.errors import AdapterError, OriginTruncated, Overloaded, SpoolError
 from proxy.fill import Fill, FillState
 from proxy.spool.entry import Entry
+from proxy.spool.eviction import Candidate
+from proxy.spool.shelf import Shelf
 from proxy.spool.spool import Spool
 from tests.spool.objects import KIB, MIB, Books, content, descriptors, entry, eventually, opened, pattern
 
@@ -189,6 +192,32 @@ async def test_a_retracted_fill_serves_its_readers_and_is_not_stored(spool: Spoo
     assert running.stored == ()
 
 
+async def test_what_is_retracted_while_it_is_committed_is_never_found(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, found = asyncio.get_running_loop(), []
+    admitted = asyncio.Event()
+    real = Shelf.admit
+
+    def admit(*args: Any) -> list[Candidate]:
+        gone = real(*args)
+        loop.call_soon_threadsafe(running.fill.retract)  # before the loop can have heard of the end
+        loop.call_soon_threadsafe(admitted.set)
+        return gone
+
+    monkeypatch.setattr(Shelf, "admit", admit)
+    before = Books.of(spool)
+    running = await begin(spool, 3)
+    running.origin.send(b"abc")
+    await admitted.wait()
+    while not running.task.done():
+        found += running.stored
+        await asyncio.sleep(0)
+    assert not found
+    assert running.stored == ()
+    await eventually(lambda: Books.of(spool) == before)
+
+
 # Nobody slows it, nobody stops it
 
 
@@ -302,7 +331,7 @@ async def test_a_sliding_window_is_bounded_and_not_joined(
     fill, follower = running.fill, running.fill.follow()
     for _ in range(100):
         running.origin.send(bytes(10 * KIB))
-    await eventually(lambda: not fill.joinable)
+    await eventually(lambda: not fill.joinable and not spool.room.reserved)
     written = fill.written
     reads = running.origin.reads
     await asyncio.sleep(0)

@@ -93,12 +93,13 @@ class Handler:
             return
         except AdapterError as error:
             failure = error
+            visit.failed(error)
         except (ConnectionError, TimeoutError):
             raise
         except Exception as error:  # noqa: BLE001  # the client gets its 500, the log the traceback
-            _log.error("a request failed by a fault of ours", route=visit.route, exc_info=error)
+            _log.exception("a request failed by a fault of ours", route=visit.route, exc_info=error)
             failure = AdapterError("an unexpected error")
-        visit.failed(failure)
+            visit.reason = failure.reason
         if exchange.started:
             exchange.cut_short()
         if not exchange.started:  # or not any more: its head had not left yet

@@ -3,6 +3,13 @@
     <spool>/filling/<generation>.head, .body    what is still arriving
     <spool>/objects/ab/<generation>.head, .body what is complete
     <spool>/index.sqlite                        derived from the heads: losing it costs refetches, nothing else
+    <spool>/lock, secret, orderly               whose the folder is, its secret, and how its last owner left it
+
+    spool      the whole of it, as the cache sees it
+    catalogue  what is stored, as the loop sees it      shelf, index  the same on the disk, on a thread of its own
+    filling    one object on its way in                 folder        paths, files, who owns them
+    bodies     the open files                           body          one of them
+    room       what may still be written                eviction      who goes when it may not
 
 The head is written before the first byte of the body; a body moves to `objects/` when it is whole, and the
 index learns of it last.

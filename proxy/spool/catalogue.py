@@ -28,7 +28,7 @@ _log = structlog.stdlib.get_logger("spool")
 
 
 class Catalogue:
-    """Decisions are made on the loop and at once: what is `leaving` is not found any more, while the disk follows.
+    """Decisions are made on the loop and at once: what comes or goes is hidden while the disk follows.
 
     Apart from `lookup`, methods raise SpoolError where the index or the disk refuses.
     """
@@ -37,7 +37,7 @@ class Catalogue:
         self._shelf = shelf
         self._thread = ThreadPoolExecutor(1, "spool-shelf")
         self._known: OrderedDict[bytes, tuple[Entry, ...]] = OrderedDict()
-        self._leaving: set[str] = set()
+        self._hidden: set[str] = set()
         self._used: dict[str, int] = {}
         self._touching: asyncio.TimerHandle | None = None
 
@@ -52,24 +52,31 @@ class Catalogue:
         except SpoolError as error:
             _log.error("the index cannot be read", why=str(error))
             return ()
-        self._known[key] = entries = tuple(each for each in entries if not self.leaving(each.generation))
+        self._known[key] = entries = tuple(each for each in entries if not self.hides(each.generation))
         if len(self._known) > KNOWN_KEYS:
             self._known.popitem(last=False)
         return entries
 
-    def leaving(self, generation: str) -> bool:
-        """Has it been decided that this one goes?"""
-        return generation in self._leaving
+    def hides(self, generation: str) -> bool:
+        """Is this one on its way in or out?"""
+        return generation in self._hidden
 
     def usage(self) -> tuple[int, int]:
         """Bytes and objects."""
         return self._shelf.usage()
 
     async def admit(self, files: FillingFiles, entry: Entry) -> list[Candidate]:
-        """Take in a sealed object; returns those that it replaces."""
-        gone = await self._on_shelf(self._shelf.admit, files, entry, _microseconds())
+        """Take in a sealed object, to be found once it is `revealed`; returns those that it replaces."""
+        self._hidden.add(entry.generation)
+        try:
+            return await self._on_shelf(self._shelf.admit, files, entry, _microseconds())
+        finally:
+            self._known.pop(entry.key, None)
+
+    def reveal(self, entry: Entry) -> None:
+        """From now on it is found."""
+        self._hidden.discard(entry.generation)
         self._known.pop(entry.key, None)
-        return gone
 
     async def update(self, entry: Entry) -> None:
         """New metadata for an object, if it is still there."""
@@ -79,12 +86,12 @@ class Catalogue:
     async def remove(self, gone: Sequence[Candidate]) -> list[Candidate]:
         """Forget objects and unlink them; returns those that were there."""
         names = [each.generation for each in gone]
-        self._leaving.update(names)
+        self._hidden.update(names)
         for each in gone:
             self._known.pop(each.key, None)
             self._used.pop(each.generation, None)
         removed = await self._on_shelf(self._shelf.remove, names)
-        self._leaving.difference_update(
+        self._hidden.difference_update(
             names
         )  # where that failed they leave all the same, as far as we know them
         return removed

@@ -33,6 +33,7 @@ class Filling:
         self.files = files
         self.reservation = reservation
         self.body = body
+        self.retracted = False
         self._ended = False
 
     @property
@@ -60,6 +61,10 @@ class Filling:
     async def _commit(self, entry: Entry) -> None:
         await self._books.publish(self, entry)
         self._ended = True
+
+    def retract(self) -> None:
+        """It is not to be found, however far a `commit` has come."""
+        self.retracted = True
 
     async def discard(self) -> None:
         """Give up: nothing stays but what readers hold."""

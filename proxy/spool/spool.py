@@ -77,7 +77,7 @@ class Spool:
         Raises SpoolError if the file is gone or not the size that its head says: the entry is found no more then.
         Raises Overloaded where the process may open no more files.
         """
-        if self._catalogue.leaving(entry.generation):
+        if self._catalogue.hides(entry.generation):
             raise SpoolError(f"{entry.label} has just been dropped")
         body = await self._bodies.take(entry)
         if not body.intact(entry.length):
@@ -138,7 +138,7 @@ class Spool:
         """Whom to evict.  Good until the next await: then somebody may have begun to read one of them."""
         oldest = await self._catalogue.oldest(self._bodies.in_use + EVICTION_BATCH)
         return choose(
-            oldest, need, spared=lambda name: self._catalogue.leaving(name) or self._bodies.uses(name)
+            oldest, need, spared=lambda name: self._catalogue.hides(name) or self._bodies.uses(name)
         )
 
     # Storing
@@ -183,6 +183,10 @@ class Spool:
         self.room.settle(filling.reservation, stored=entry.length)
         filling.body.release()
         self._forget(gone)
+        if filling.retracted:
+            await self._remove([Candidate(entry.generation, entry.key, entry.length)])
+        else:
+            self._catalogue.reveal(entry)
 
     async def abandon(self, filling: Filling) -> None:
         """An unfinished body: unlink it; those who read it may finish."""

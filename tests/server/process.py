@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -18,27 +19,53 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process, notices: socket.socket) -> None:
         self.process = process
+        self.errors = ""
         self._notices = notices
-        self.url = ""
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def url(self) -> str:
+        """Where it listens; known once it is ready."""
+        found = re.search(r"http://127\.0\.0\.1:\d+/", self.errors)
+        assert found, self.errors
+        return found[0]
+
+    async def ready(self) -> None:
+        assert await self.notice() == "READY=1"
+        while "serving" not in self.errors:  # noqa: ASYNC110  # its log has a thread of its own
+            await asyncio.sleep(0.001)
 
     async def notice(self) -> str:
-        return (await asyncio.get_running_loop().sock_recv(self._notices, 1000)).decode()
+        """The next word to the service manager; "" if the process ends without one."""
+        receiving = asyncio.create_task(asyncio.get_running_loop().sock_recv(self._notices, 1000))
+        await asyncio.wait({receiving, self._reading}, return_when=asyncio.FIRST_COMPLETED)
+        if not receiving.done():
+            receiving.cancel()
+            return ""
+        return receiving.result().decode()
 
     async def ended(self) -> tuple[int, str]:
-        _, errors = await self.process.communicate()
-        assert self.process.returncode is not None
-        return self.process.returncode, errors.decode()
+        """Exit status and all that it wrote."""
+        await self._reading
+        return await self.process.wait(), self.errors
+
+    async def kill(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.ended()
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        while data := await self.process.stderr.read(1 << 16):
+            self.errors += data.decode()
 
 
 @asynccontextmanager
 async def serving(
     origin: ScriptedOrigin, folder: Path, *, drain: str = "5s", style: str = "json"
 ) -> AsyncIterator[Process]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     config = {
-        "server": {"listen": f"127.0.0.1:{port}", "timeouts": {"drain": drain}},
+        "server": {"listen": "127.0.0.1:0", "timeouts": {"drain": drain}},
         "admin": {"listen": None},
         "spool": {"path": str(folder / "spool"), "min_free": "0B"},
         "origins": {"legacy": {"url": origin.url}},
@@ -56,10 +83,7 @@ async def serving(
             stderr=asyncio.subprocess.PIPE,
         )
         running = Process(process, notices)
-        running.url = f"http://127.0.0.1:{port}"
         try:
             yield running
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.communicate()
+            await running.kill()

@@ -63,7 +63,7 @@ async def visit(service: Process) -> int:
 async def lines_of(origin: ScriptedOrigin, folder: Path, style: str) -> tuple[list[str], int]:
     origin.serve("/film.mp4", FILM)
     async with serving(origin, folder, style=style) as service:
-        assert await service.notice() == "READY=1"
+        await service.ready()
         count = await visit(service)
         service.process.send_signal(signal.SIGTERM)
         status, errors = await service.ended()
@@ -142,7 +142,7 @@ async def test_how_an_answer_ended(origin: ScriptedOrigin, tmp_path: Path) -> No
     origin.serve("/film.mp4", FILM * 100)
     gate = origin.gate("/film.mp4", 1000)
     async with serving(origin, tmp_path) as service:
-        assert await service.notice() == "READY=1"
+        await service.ready()
         async with Wire(service.url) as wire:
             await wire.request("GET", "/film.mp4", Range="bytes=0-")
             await wire.response_head()

@@ -200,7 +200,7 @@ async def test_a_signal_ends_the_process_in_good_order(
     origin.serve("/film.mp4", FILM)
     gate = origin.gate("/film.mp4", 1000)
     async with serving(origin, tmp_path) as service:
-        assert await service.notice() == "READY=1"
+        await service.ready()
         async with Wire(service.url) as wire:
             await wire.request("GET", "/film.mp4")
             await gate.reached()
@@ -217,7 +217,7 @@ async def test_a_second_signal_ends_it_at_once(origin: ScriptedOrigin, tmp_path:
     origin.serve("/film.mp4", FILM)
     gate = origin.gate("/film.mp4", 1000)
     async with serving(origin, tmp_path, drain="60s") as service:
-        assert await service.notice() == "READY=1"
+        await service.ready()
         async with Wire(service.url) as wire:
             await wire.request("GET", "/film.mp4")
             await gate.reached()
@@ -234,7 +234,7 @@ async def test_a_service_that_cannot_start_says_why_and_ends_with_1(
     origin: ScriptedOrigin, tmp_path: Path
 ) -> None:
     async with serving(origin, tmp_path) as first:
-        assert await first.notice() == "READY=1"
+        await first.ready()
         other = tmp_path / "other"
         other.mkdir()
         (other / "spool").symlink_to(tmp_path / "spool")
