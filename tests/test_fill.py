@@ -195,7 +195,8 @@ async def test_a_retracted_fill_serves_its_readers_and_is_not_stored(spool: Spoo
 async def test_what_is_retracted_while_it_is_committed_is_never_found(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, found = asyncio.get_running_loop(), []
+    loop = asyncio.get_running_loop()
+    found: list[Entry] = []
     admitted = asyncio.Event()
     real = Shelf.admit
 

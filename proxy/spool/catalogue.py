@@ -70,6 +70,9 @@ class Catalogue:
         self._hidden.add(entry.generation)
         try:
             return await self._on_shelf(self._shelf.admit, files, entry, _microseconds())
+        except BaseException:
+            self._hidden.discard(entry.generation)
+            raise
         finally:
             self._known.pop(entry.key, None)
 
