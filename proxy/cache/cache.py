@@ -11,6 +11,7 @@ from multidict import CIMultiDictProxy
 
 from proxy.cache.asking import Asking, Question
 from proxy.cache.fetch import Fetch, Filling, Freshened, Held, Outcome, Passed
+from proxy.cache.recent import Recent
 from proxy.cache.sources import Growing, Passing, Source
 from proxy.cache.sources import Stored as StoredSource
 from proxy.cache.underway import Patience, Underway
@@ -44,13 +45,20 @@ class Lease:
 
 
 class Cache:
-    """One spool and the fills into it.  `clock` gives seconds since the epoch."""
+    """One spool and the fills into it.
 
-    def __init__(self, spool: Spool, *, clock: Callable[[], float] = time.time) -> None:
+    `clock` gives seconds since the epoch.  What is stored for one credential alone ends when that has not been
+    seen for `partition_ttl` seconds.
+    """
+
+    def __init__(
+        self, spool: Spool, *, partition_ttl: float = 300.0, clock: Callable[[], float] = time.time
+    ) -> None:
         self.spool = spool
         self._clock = clock
         self._asking = Asking(spool, self._now)
         self._underway = Underway()
+        self._credentials = Recent(partition_ttl)
         self._tasks: set[asyncio.Task[None]] = set()
         self._filled_bytes = 0
 
@@ -70,6 +78,7 @@ class Cache:
 
     async def acquire(self, wanted: Wanted) -> Lease:
         """What answers `wanted`: stored, arriving or passing.  Raises AdapterError."""
+        await self._enter_partition(wanted)
         patience = Patience()
         while True:
             held = self._held(wanted)
@@ -100,6 +109,15 @@ class Cache:
             await self.spool.drop_partition(wanted.partition)
 
     # What there is
+
+    async def _enter_partition(self, wanted: Wanted) -> None:
+        """Note that these credentials are in use; after a pause, theirs is a new partition."""
+        if wanted.partition is None:
+            return
+        is_new = wanted.partition not in self._credentials
+        self._credentials.add(wanted.partition)
+        if is_new:
+            await self.spool.drop_partition(wanted.partition)
 
     def _held(self, wanted: Wanted) -> list[Held]:
         """Everything arriving or stored under the keys of `wanted`."""

@@ -75,10 +75,10 @@ class Underway:
         return None
 
     def learn(self, wanted: Wanted, outcome: Outcome) -> None:
-        """What the answer to `wanted` lets us expect of the next ones."""
+        """What the answer to `wanted` lets us expect of the next ones; a failure says nothing of them."""
         shared_key = wanted.shared_key.digest
         match outcome:
-            case Passed() if not wanted.is_lonely:
+            case Passed(response) if response.status < 400 and not wanted.is_lonely:
                 self._passing.add(wanted.own_key)
                 if wanted.partition is not None:
                     self._personal.add(shared_key)

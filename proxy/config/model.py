@@ -157,6 +157,8 @@ class Spool(Section):
     """A larger object is passed through and not kept."""
     min_free: SizeValue = Size(1024**3)
     """Room that is left free on the disk, whatever `max_size` says."""
+    partition_ttl: DurationValue = Duration(300)
+    """What is kept for one credential alone goes when that credential has not been seen for this long."""
 
 
 class OriginTimeouts(Section):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import time
@@ -110,7 +111,7 @@ async def start(config: Config) -> Service:
         max_object_size=config.spool.max_object_size,
         min_free=config.spool.min_free,
     )
-    cache = Cache(spool)
+    cache = Cache(spool, partition_ttl=config.spool.partition_ttl)
     origins = {name: _origin(name, section) for name, section in config.origins.items()}
     registry = CollectorRegistry()
     handler, listener = _public_side(config, cache, origins, registry)
@@ -176,6 +177,10 @@ def _public_side(
 def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the process' exit status."""
     listener = logs.configure(level=config.logging.level, style=config.logging.format)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (most, most)
+    )  # a client costs one, a body that is read another
     try:
         return asyncio.run(_serve(config))
     finally:

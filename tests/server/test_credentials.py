@@ -486,3 +486,16 @@ async def test_an_unsafe_request_ends_the_sharing_of_what_is_being_fetched(
         response = await late.get("/v.mp4")
         assert response.body == b"new" * 1000
         assert "hit" in response.cache_status
+
+
+async def test_a_partition_ends_with_its_credentials_idleness(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    origin.serve("/mine.mp4", b"mine")
+    adapter = await start_adapter(spool={"partition_ttl": "0s"})
+    async with adapter.wire() as wire:
+        await wire.get("/mine.mp4", Cookie="session=1")
+        await settled(adapter, origin)
+        again = await wire.get("/mine.mp4", Cookie="session=1")
+    assert "fwd=uri-miss" in again.cache_status
+    assert origin.count("/mine.mp4") == 2
