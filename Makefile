@@ -48,7 +48,7 @@ test-clients: $(CLIENTS)  ## real clients: curl, wget, aria2, ffmpeg, zsync, chr
 	$(say) test-clients 'real clients, and the tools that judge deploy/'
 	@$(PYTEST) -m clients -q
 
-bench: $(READY)  ## CPU per request beside nginx
+bench: $(READY)  ## what a cold object costs its clients, on this machine
 	@$(BIN)/python -m tests.bench
 
 format: $(READY)  ## rewrite the sources in house format

@@ -1,6 +1,6 @@
 """range-adapter: correct byte ranges for a legacy HTTP origin.
 
-Read it from the pure to the wired; imports only point down this list:
+Read it from the pure to the wired; each part imports only what stands above it:
 
     errors.py      whose fault (client, origin, spool, ours) and which status
     semantics/     RFC 9110, 9111, 9211: pure functions and frozen values; no I/O, no clock
@@ -16,7 +16,8 @@ Read it from the pure to the wired; imports only point down this list:
     cli.py         the commands
 
 `config/`, `routes.py` and `explain.py` stand beside them: config imports nothing of ours and is read
-only by `cli`, `routes`, `explain`, `demo` and `server/app.py`, which hand plain values down.
+only by `cli`, `routes`, `explain`, `demo` and `server/app.py`, which hand plain values down.  That module
+wires everything, `admin` too, and so is the one that looks ahead.
 """
 
 __version__ = "0.1.0"

@@ -202,6 +202,7 @@ def _request(method: str, url: str, headers: tuple[str, ...]) -> ClientRequest:
         fields=fields,
         peer="127.0.0.1",
         client="127.0.0.1",
+        has_body="Transfer-Encoding" in fields or fields.get("Content-Length", "0") != "0",
     )
 
 

@@ -53,6 +53,13 @@ class MethodNotAllowed(ClientError):
     reason = "method-not-allowed"
 
 
+class UploadTimeout(ClientError):
+    """The client stopped sending a body that it had announced (RFC 9110 section 15.5.9)."""
+
+    status = 408
+    reason = "upload-timeout"
+
+
 class PreconditionFailed(ClientError):
     """A precondition that is false whatever the origin has (RFC 9110 section 13.1.1)."""
 

@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from proxy.errors import OriginMalformed
 from proxy.patience import patience
-from proxy.semantics.fields import Fields, joined, parse_digits
+from proxy.semantics.fields import Fields, joined, parse_digits, serialize_head
 
 READ_SIZE = 1 << 20
 """Bytes the client buffers per response: large reads make a fill three times cheaper than 64 KiB ones."""
@@ -53,12 +53,6 @@ class Sending:
 sending_now: ContextVar[Sending] = ContextVar("sending_now")
 
 
-def serialize_head(first_line: str, fields: Fields) -> bytes:
-    """A message head.  Bytes that were not UTF-8 when they came (surrogates, in Python) go out as they came."""
-    lines = [first_line, *(f"{name}: {value}" for name, value in fields.items()), "\r\n"]
-    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
-
-
 class OriginProtocol(ResponseHandler):
     """One connection to an origin."""
 
@@ -66,11 +60,31 @@ class OriginProtocol(ResponseHandler):
         super().__init__(loop)
         self.requests = 0
         self._awaits_head = False
+        self._idle = False
 
     def begin(self) -> None:
         """A request goes out."""
         self.requests += 1
         self._awaits_head = False
+        self._idle = False
+
+    def _rest(self) -> None:
+        self._idle = True
+
+    def data_received(self, data: bytes) -> None:
+        """What comes between a response's end and the next request answers nobody (RFC 9112 section 9.2)."""
+        if self._idle and data and self.transport is not None:
+            self.force_close()
+            self.transport.close()
+            return
+        super().data_received(data)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """What breaks the connection breaks the body that is being read, too."""
+        payload = self._payload
+        if isinstance(exc, aiohttp.http.HttpProcessingError) and payload is not None and not payload.is_eof():
+            payload.set_exception(exc)
+        super().set_exception(exc, *cause)
 
     def start_timeout(self) -> None:
         """The request is out: from now on it is the origin's turn."""
@@ -98,6 +112,8 @@ class OriginProtocol(ResponseHandler):
         else:
             self._awaits_head = False
             _check(sending.request, message)
+            if message.code != 101:
+                payload.on_eof(self._rest)
         return message, payload
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -10,6 +10,7 @@ from proxy.errors import ClientError
 from proxy.routes import Condition, Mode, Route, RouteTable
 from proxy.semantics.key import partition, primary_key
 from proxy.semantics.request import ClientRequest
+from proxy.semantics.treatment import Treatment, treatment
 
 _WHY_NOT: Final[dict[Condition, str]] = {
     "host": "is for another host",
@@ -23,8 +24,8 @@ _WHY_NOT: Final[dict[Condition, str]] = {
 class Explanation:
     """What becomes of a request.
 
-    `tried` are the names of the rules in order, each with what came of it; `outcome` is a mode, or the status
-    and the reason of a refusal.  The rest is empty where there is nothing to say.
+    `tried` are the names of the rules in order, each with what came of it; `outcome` is a treatment, or the
+    status and the reason of a refusal.  The rest is empty where there is nothing to say.
     """
 
     tried: tuple[tuple[str, str], ...]
@@ -47,15 +48,18 @@ def explain(config: Config, request: ClientRequest) -> Explanation:
     except ClientError as error:
         return Explanation(tuple(tried), f"{error.status} {error.reason}: {error}")
     route = routed.route
+    treated = treatment(request, adapts=route.mode is Mode.ADAPT, cors=route.cors is not None)
+    if treated in {Treatment.PREFLIGHT, Treatment.LAST_HOP}:
+        return Explanation(tuple(tried), treated.value)
     url = config.origins[route.origin].url
     known = Explanation(
         tuple(tried),
-        route.mode.value,
+        treated.value,
         origin=route.origin,
         origin_url=f"{url.scheme}://{url.authority}{routed.target}",
         host=request.host if route.host is None else route.host,
     )
-    if route.mode is Mode.PASSTHROUGH:
+    if treated is not Treatment.ADAPT:
         return known
     key = primary_key(route.origin, request.host, routed.path, routed.query, route.key, scheme=request.scheme)
     return replace(known, cache_key=key.text, policy=tuple(_in_words(route, request)))

@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from proxy.errors import AdapterError, OriginTruncated, Overloaded, SpoolError, SpoolFull
+from proxy.semantics.fields import MAX_LENGTH
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
 
@@ -54,12 +55,6 @@ class Writer(Protocol):
     def retract(self) -> None: ...
 
 
-class Follower:
-    """One reader's place in a fill."""
-
-    __slots__ = ()
-
-
 class Fill:
     """`limit` is the largest body, in bytes, that may be stored."""
 
@@ -75,7 +70,7 @@ class Fill:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, by offset
         self._waits = 0
         self._deserted = 0  # of those waiting
-        self._followers: set[Follower] = set()
+        self.followers = 0
         self._fastest = 0
         self._moved = asyncio.Event()  # the fastest has
         self._floor = 0
@@ -98,28 +93,23 @@ class Fill:
         open_to_all = not (self.retracted or self._over)
         return open_to_all and self.state is not FillState.FAILED and self._window is None
 
-    @property
-    def followers(self) -> int:
-        return len(self._followers)
-
     # For those who follow
 
-    def follow(self) -> Follower:
-        """Take a place; give it back with `leave`."""
-        follower = Follower()
-        self._followers.add(follower)
+    def follow(self) -> None:
+        """One more reader; each leaves once."""
+        self.followers += 1
         if self._orphaned is not None:
             self._orphaned.cancel()
             self._orphaned = None
-        return follower
 
-    def leave(self, follower: Follower) -> None:
-        self._followers.discard(follower)
+    def leave(self) -> None:
+        assert self.followers > 0
+        self.followers -= 1
         self._look_for_followers()
 
     def _look_for_followers(self) -> None:
         """A body without an end in sight is fetched for somebody, or not for long."""
-        if self._followers or self.state is not FillState.STREAMING or self.complete_length is not None:
+        if self.followers or self.state is not FillState.STREAMING or self.complete_length is not None:
             return
         if self._window is not None:
             self.stop()
@@ -134,6 +124,14 @@ class Fill:
         while self.written <= offset and self.state is FillState.STREAMING:
             await self._passing(offset)
         if self.error is not None and self.written <= offset:
+            raise self.error
+        return self.written
+
+    async def wait_for_end(self) -> int:
+        """How many bytes there are, once there will be no more, or none for whoever does not read: a window."""
+        while self.state is FillState.STREAMING and self._window is None:
+            await self._passing(MAX_LENGTH)
+        if self.error is not None:
             raise self.error
         return self.written
 
@@ -152,7 +150,7 @@ class Fill:
                 self._deserted = 0
             raise
 
-    async def read(self, start: int, stop: int) -> bytes:
+    async def read(self, start: int, stop: int) -> bytes | bytearray:
         """The bytes [start, stop), or fewer of them at the window's edge; `wait` has promised them.
 
         Raises Overloaded if they have slid out of the window.
@@ -244,6 +242,7 @@ class Fill:
     async def _slide(self) -> None:
         """Too large to store: unlink it, and go on for those who are here."""
         self._window = max(self.written, WINDOW)
+        self._wake_all()
         await self._writer.discard()
         self._look_for_followers()
 
@@ -264,7 +263,7 @@ class Fill:
             self._advance(end)
 
     async def _wait_for_fastest(self, lead: int) -> None:
-        if not self._followers:
+        if not self.followers:
             raise SpoolFull("nobody follows a body too large to store", reason="too-large")
         while self.written - self._fastest > lead:
             self._moved.clear()
@@ -280,11 +279,15 @@ class Fill:
     def _end(self, state: FillState, error: AdapterError | None = None) -> None:
         assert self.state is FillState.STREAMING
         self.state, self.error = state, error
+        self._wake_all()
+        if self._orphaned is not None:
+            self._orphaned.cancel()
+
+    def _wake_all(self) -> None:
         for _, _, woken in self._waiting:
             self._wake(woken)
         self._waiting.clear()
-        if self._orphaned is not None:
-            self._orphaned.cancel()
+        self._deserted = 0
 
     @staticmethod
     def _wake(woken: asyncio.Future[None]) -> None:

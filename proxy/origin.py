@@ -6,7 +6,7 @@ exceptions end here, as `proxy.errors`.
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,9 +15,17 @@ from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict
 from yarl import URL
 
-from proxy.errors import OriginError, OriginMalformed, OriginTimeout, OriginTruncated, OriginUnreachable
+from proxy.errors import (
+    OriginError,
+    OriginMalformed,
+    OriginTimeout,
+    OriginTruncated,
+    OriginUnreachable,
+    Overloaded,
+)
 from proxy.exact import ExactRequest, OriginProtocol, OriginRequest, Sending, describe, sending_now
 from proxy.semantics.fields import Fields, joined, parse_digits
+from proxy.semantics.policy import is_endless
 
 __all__ = ["Origin", "OriginRequest", "OriginResponse"]
 
@@ -42,6 +50,7 @@ class OriginResponse:
         self.fields: Fields = response.headers
         self.version = (response.version.major, response.version.minor) if response.version else (1, 1)
         self.content_length = _content_length(response.headers)
+        self._on_close: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"<OriginResponse {self.status} length={self.content_length} from {self._origin}>"
@@ -53,6 +62,15 @@ class OriginResponse:
         """
         with _mapped(self._origin):
             return await self._response.content.readany()
+
+    def read_ahead(self, size: int) -> None:
+        """From now on, hold at most about twice `size` bytes of the body before somebody reads them."""
+        content = self._response.content
+        if content.is_eof():
+            return
+        content._low_water, content._high_water = size, 2 * size
+        if content._size > content._high_water:
+            content._protocol.pause_reading()
 
     def expect_within(self, seconds: float | None) -> None:
         """From now on, give the origin `seconds` between two reads; None: as long as it likes."""
@@ -71,6 +89,13 @@ class OriginResponse:
     def close(self) -> None:
         """Let go: a body read to its end gives its connection back, any other loses it."""
         self._response.close()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+
+    def when_closed(self, on_close: Callable[[], None]) -> None:
+        """Call this once, at the first `close`."""
+        self._on_close = on_close
 
 
 class Origin:
@@ -93,6 +118,8 @@ class Origin:
         self.name = name
         self.url = URL(url)
         self._idle = idle
+        self._first_byte = first_byte
+        self._slots = asyncio.Semaphore(max(1, max_connections * 3 // 4))  # hands them out in order
         connector = aiohttp.TCPConnector(limit=max_connections, ttl_dns_cache=30, keepalive_timeout=30)
         connector._factory = partial(OriginProtocol, asyncio.get_running_loop())  # type: ignore[assignment]  # ours
         self._session = aiohttp.ClientSession(
@@ -132,9 +159,28 @@ class Origin:
         finally:
             sending_now.reset(token)
         answer = OriginResponse(response, self.name)
-        events = response.headers.get("Content-Type", "").lower().startswith("text/event-stream")
-        answer.expect_within(None if events else self._idle)  # events come when they come
+        answer.expect_within(None if is_endless(answer.fields) else self._idle)  # events come when they come
         return answer
+
+    async def fetch_whole(self, request: OriginRequest) -> OriginResponse:
+        """As `fetch`, for bodies that are fetched to their end, whoever still wants them.
+
+        At most three quarters of the connections do that, until their responses are closed: the others stay free
+        for what is relayed.  Raises Overloaded where none of them becomes free within `first_byte` seconds.
+        """
+        try:
+            async with asyncio.timeout(self._first_byte):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            message = f"too much is being fetched from origin {self.name}"
+            raise Overloaded(message, reason="no-fill-slot") from error
+        try:
+            response = await self.fetch(request)
+        except BaseException:
+            self._slots.release()
+            raise
+        response.when_closed(self._slots.release)
+        return response
 
     async def close(self) -> None:
         await self._session.close()

@@ -70,7 +70,7 @@ async def test_a_fill_that_slides(spool: Spool, monkeypatch: pytest.MonkeyPatch)
     async def fetch() -> None:
         writer = await spool.create(entry(), None)
         fill = Fill(Pieces(*[bytes(KIB)] * 12), writer, limit=3 * KIB)
-        follower = fill.follow()
+        fill.follow()
 
         async def follow() -> None:
             at = 0
@@ -82,7 +82,7 @@ async def test_a_fill_that_slides(spool: Spool, monkeypatch: pytest.MonkeyPatch)
             await fill.run()
         finally:
             await asyncio.wait({following})
-            fill.leave(follower)
+            fill.leave()
             following.exception()
 
     async def check() -> None:

@@ -157,6 +157,25 @@ def test_explain(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "outcome"),
+    [
+        (("POST", "/x.pdf"), "relayed: method"),
+        (("GET", "/x.pdf", "-H", "Content-Length: 3"), "relayed: body"),
+        (("GET", "/x.pdf", "-H", "Connection: upgrade", "-H", "Upgrade: websocket"), "relayed: upgrade"),
+        (
+            ("OPTIONS", "/x", "-H", "Origin: http://a", "-H", "Access-Control-Request-Method: GET"),
+            "answered here: preflight",
+        ),
+    ],
+)
+def test_explain_knows_what_is_not_adapted(folder: Path, arguments: tuple[str, ...], outcome: str) -> None:
+    (folder / "config.yaml").write_text(ORIGIN + "defaults: {cors: {allow_origins: '*'}}\n")
+    answer = json.loads(run("explain", *arguments, "--json").stdout)
+    assert (answer["outcome"], answer["cache_key"], answer["policy"]) == (outcome, None, [])
+    assert (answer["origin_url"] is None) == outcome.startswith("answered")
+
+
 @pytest.mark.parametrize("arguments", [("GET", "h/a"), ("GET", "/a", "-H", "nothing")])
 def test_explain_wants_a_request(folder: Path, arguments: tuple[str, ...]) -> None:
     (folder / "config.yaml").write_text(ORIGIN)

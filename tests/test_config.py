@@ -152,6 +152,11 @@ def test_a_list_of_one_may_be_written_as_its_member() -> None:
     assert list(map(str, settings.server.trusted_proxies)) == ["10.0.0.0/8"]
 
 
+def test_whoever_comes_by_a_unix_socket_may_be_trusted() -> None:
+    settings = config(ORIGIN + "server: {trusted_proxies: [unix, '::1']}")
+    assert list(map(str, settings.server.trusted_proxies)) == ["unix", "::1/128"]
+
+
 def test_a_section_without_keys_has_its_defaults() -> None:
     assert config(ORIGIN + "server:\nspool:\n").server == config(ORIGIN).server
 
@@ -385,7 +390,7 @@ PLACED = [
     ),
     (
         "server: {trusted_proxies: [nginx]}",
-        "1:28 server.trusted_proxies[0]: 'nginx' is not a network; write 10.0.0.0/8, 192.0.2.7 or ::1",
+        "1:28 server.trusted_proxies[0]: 'nginx' is not a network; write 10.0.0.0/8, 192.0.2.7, ::1 or unix",
     ),
     (
         "spool: {max_size: 1GiB, max_object_size: 2GiB}",
@@ -615,6 +620,52 @@ def test_a_route_that_can_never_match_is_a_fault(earlier: str, later: str, shado
         assert faults(text) == [f"config.yaml:4:5 routes[1]: {message}"]
     else:
         assert len(config(text).routes) == 2
+
+
+HOSTS = """\
+origins:
+  a: {url: 'http://a', host: preserve}
+  b: {url: 'http://b'}
+"""
+
+
+@pytest.mark.parametrize(
+    ("sections", "place"),
+    [
+        ("routes: [{origin: a, cache: {key: path}}]", "routes[0].cache.key"),
+        ("routes: [{match: {host: b}, origin: b, cache: {key: path}}, {origin: a}]", None),
+        ("routes: [{origin: a, cache: {key: [host, path]}}]", None),
+        ("routes: [{origin: a, cache: {key: path}, mode: passthrough}]", None),
+        (
+            "defaults: {cache: {key: path}}\nroutes: [{match: {host: a}, origin: a, mode: deny}, {origin: b}]",
+            None,
+        ),
+        (
+            "defaults: {cache: {key: path}}\nroutes: [{match: {host: b}, origin: b}, {origin: a}]",
+            "defaults.cache.key",
+        ),
+        ("defaults: {cache: {key: path}}\nroutes: [{origin: a, cache: {ttl: 1h}}]", "defaults.cache.key"),
+        ("defaults: {cache: {key: path}}\nroutes: [{origin: a, cache: {key: host}}]", None),
+        ("defaults: {cache: {key: 7}}\nroutes: [{origin: a}, {origin: b}]", ""),
+        ("defaults: {cache: {key: 7}}\nroutes: [{origin: a, cache: {key: path}}]", "routes[0].cache.key"),
+    ],
+)
+def test_the_host_of_one_client_must_not_shape_what_clients_of_all_hosts_get(
+    sections: str, place: str | None
+) -> None:
+    text = HOSTS + sections
+    if place is None:
+        config(text)
+        return
+    found = [fault for fault in faults(text) if "preserve" in fault]
+    assert [fault.split()[1] for fault in found] == ([f"{place}:"] if place else [])
+
+
+def test_the_only_origin_is_that_of_every_route() -> None:
+    only = "origins: {a: {url: 'http://a', host: preserve}}\ndefaults: {cache: {key: [path, query]}}\n"
+    for sections in ("", "routes: [{name: x}]"):
+        (fault,) = faults(only + sections)
+        assert fault.startswith("config.yaml:2:25 defaults.cache.key: ")
 
 
 def test_two_routes_of_one_name() -> None:

@@ -71,26 +71,28 @@ async def begin(spool: Spool, length: int | None = None, *, limit: int = 5 * MIB
 
 async def read_all(fill: Fill, *, piece: int = 64 * KIB) -> bytes:
     """As a client that reads to the end."""
-    follower, body, data = fill.follow(), fill.body.hold(), bytearray()
+    fill.follow()
+    body, data = fill.body.hold(), bytearray()
     try:
         while (available := await fill.wait(len(data))) > len(data):
             data += await fill.read(len(data), min(available, len(data) + piece))
         return bytes(data)
     finally:
-        fill.leave(follower)
+        fill.leave()
         body.release()
 
 
 async def test_a_reader_gets_each_byte_when_it_is_there(spool: Spool) -> None:
     running = await begin(spool, 10)
-    fill, follower = running.fill, running.fill.follow()
+    fill = running.fill
+    fill.follow()
     running.origin.send(b"01234")
     assert await fill.wait(3) == 5
     assert await fill.read(3, 5) == b"34"
     assert fill.state is FillState.STREAMING
     running.origin.send(b"56789")
     assert await fill.wait(5) == 10
-    fill.leave(follower)
+    fill.leave()
     running.origin.end()
     await running.task
     assert await content(spool, running.stored[0]) == b"0123456789"
@@ -224,8 +226,8 @@ async def test_what_is_retracted_while_it_is_committed_is_never_found(
 
 async def test_a_known_length_is_fetched_for_nobody(spool: Spool) -> None:
     running = await begin(spool, 3)
-    follower = running.fill.follow()
-    running.fill.leave(follower)
+    running.fill.follow()
+    running.fill.leave()
     running.origin.send(b"abc")
     running.origin.end()
     await running.task
@@ -239,10 +241,10 @@ async def test_an_unknown_length_is_given_up_when_nobody_wants_it(
     monkeypatch.setattr(fill_module, "ABANDON_AFTER", 0.0)
     running = await begin(spool)
     if followed:
-        follower = running.fill.follow()
+        running.fill.follow()
         running.origin.send(b"abc")
         await running.fill.wait(0)
-        running.fill.leave(follower)
+        running.fill.leave()
     await asyncio.wait({running.task})
     assert running.fill.state is FillState.FAILED
     assert running.origin.closed
@@ -251,12 +253,13 @@ async def test_an_unknown_length_is_given_up_when_nobody_wants_it(
 
 async def test_who_comes_back_in_time_finds_it_running(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     running = await begin(spool)
-    running.fill.leave(running.fill.follow())
-    follower = running.fill.follow()
+    running.fill.follow()
+    running.fill.leave()
+    running.fill.follow()
     assert running.fill._orphaned is None
     running.origin.end()
     await running.task
-    running.fill.leave(follower)
+    running.fill.leave()
 
 
 async def test_a_stalled_fill_does_not_collect_those_who_left(spool: Spool) -> None:
@@ -329,7 +332,8 @@ async def test_a_sliding_window_is_bounded_and_not_joined(
 ) -> None:
     monkeypatch.setattr(fill_module, "WINDOW", 64 * KIB)
     running = await begin(spool, limit=100 * KIB)
-    fill, follower = running.fill, running.fill.follow()
+    fill = running.fill
+    fill.follow()
     for _ in range(100):
         running.origin.send(bytes(10 * KIB))
     await eventually(lambda: not fill.joinable and not spool.room.reserved)
@@ -343,7 +347,7 @@ async def test_a_sliding_window_is_bounded_and_not_joined(
         await fill.wait(start)
         await fill.read(start, start + KIB)
     assert descriptors(spool.paths.root) == 1
-    fill.leave(follower)
+    fill.leave()
     await asyncio.wait({running.task})
     assert running.origin.closed, "the last reader has left"
     await eventually(lambda: descriptors(spool.paths.root) == 0)
@@ -352,7 +356,8 @@ async def test_a_sliding_window_is_bounded_and_not_joined(
 async def test_who_falls_out_of_the_window_is_cut(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fill_module, "WINDOW", 64 * KIB)
     running = await begin(spool, limit=100 * KIB)
-    slow, body = running.fill.follow(), running.fill.body.hold()
+    running.fill.follow()
+    body = running.fill.body.hold()
     reading = asyncio.create_task(read_all(running.fill, piece=8 * KIB))
     data = pattern(400 * KIB)
     for at in range(0, len(data), 10 * KIB):
@@ -362,7 +367,7 @@ async def test_who_falls_out_of_the_window_is_cut(spool: Spool, monkeypatch: pyt
     with pytest.raises(Overloaded):
         await running.fill.read(0, 100)
     await running.task
-    running.fill.leave(slow)
+    running.fill.leave()
     body.release()
 
 
@@ -388,12 +393,13 @@ async def test_every_reader_sees_the_slice_of_the_file(spool: Spool) -> None:
         fill = running.fill
 
         async def read_slice(start: int, stop: int, fill: Fill = fill) -> bytes:
-            follower, body, got = fill.follow(), fill.body.hold(), b""
+            fill.follow()
+            body, got = fill.body.hold(), b""
             while start < stop:
                 available = min(await fill.wait(start), stop)
                 got += await fill.read(start, available)
                 start = available
-            fill.leave(follower)
+            fill.leave()
             body.release()
             return got
 

@@ -1,4 +1,4 @@
-"""Imports point down only: the order of the docstring of `proxy/__init__.py`, held by reading every module."""
+"""Each part imports only what stands above it in the list of `proxy/__init__.py`: by reading every module."""
 
 import ast
 import sys

@@ -159,6 +159,44 @@ async def test_read_size_limits_what_is_held(client: Origin, origin: ScriptedOri
     response.close()
 
 
+async def test_reading_ahead_can_be_limited_later(client: Origin, origin: ScriptedOrigin) -> None:
+    size = 32 << 20
+    origin.on("/x", [Head(200, {"Content-Length": str(size)}), Body(memoryview(bytes(size)))])
+    response = await client.fetch(get())
+    response.read_ahead(64 << 10)
+    await asyncio.sleep(0.2)
+    received = len(await response.read())
+    assert received <= 2 * (64 << 10) + (256 << 10)
+    while data := await response.read():
+        received += len(data)
+        assert len(data) <= 2 * (64 << 10) + (256 << 10)
+    assert received == size
+    response.close()
+
+
+async def test_reading_ahead_is_limited_when_too_much_has_come(
+    client: Origin, origin: ScriptedOrigin
+) -> None:
+    size = 32 << 20
+    origin.on("/x", [Head(200, {"Content-Length": str(size)}), Body(memoryview(bytes(size)))])
+    response = await client.fetch(get())
+    await origin.until(lambda: origin.requests[0].sent > 1 << 20)
+    response.read_ahead(64 << 10)
+    received = 0
+    while data := await response.read():
+        received += len(data)
+    assert received == size
+    response.close()
+
+
+async def test_there_is_nothing_to_read_ahead(client: Origin, origin: ScriptedOrigin) -> None:
+    origin.on("/x", [Head(204)])
+    response = await client.fetch(get())
+    response.read_ahead(64 << 10)
+    assert await response.read() == b""
+    response.close()
+
+
 # --- TLS ------------------------------------------------------------------------------------------
 
 

@@ -45,11 +45,11 @@ class Asking:
 
     async def ask(self, wanted: Wanted, question: Question) -> Outcome:
         """Ask, up to the head of the answer.  Raises AdapterError."""
-        fields = CIMultiDict(wanted.fields)
+        fields = CIMultiDict(wanted.fields())
         fields.extend(question.conditions)
         self.count += 1
         request_time = self._now()
-        response = await wanted.origin.fetch(OriginRequest("GET", wanted.target, fields))
+        response = await wanted.origin.fetch_whole(OriginRequest("GET", wanted.target, fields))
         try:
             if response.status != 304 or question.stale is None:
                 return await self._receive(wanted, response, request_time)
@@ -100,8 +100,7 @@ class Asking:
                 return await self._store(wanted, verdict, response, request_time)
 
     def _judge(self, wanted: Wanted, status: int, fields: Fields) -> Judgement:
-        asked = replace(wanted.request, method="GET")
-        return judge(asked, status, fields, wanted.policy, self._now())
+        return judge(wanted.request, status, fields, wanted.policy, self._now())
 
     async def _store(
         self, wanted: Wanted, verdict: Store, response: OriginResponse, request_time: int
@@ -113,7 +112,7 @@ class Asking:
         if verdict.scope is Scope.PARTITION:
             assert wanted.partition_key is not None, "only credentials make an answer personal"
             key, partition = wanted.partition_key, wanted.partition
-        entry = _new_entry(key, partition, verdict, response, request_time, self._now())
+        entry = _new_entry(key, wanted.shared_key, partition, verdict, response, request_time, self._now())
         try:
             writer = await self._spool.create(entry, length)
         except SpoolError as error:
@@ -124,6 +123,7 @@ class Asking:
 
 def _new_entry(
     key: CacheKey,
+    target: CacheKey,
     partition: bytes | None,
     verdict: Store,
     response: OriginResponse,
@@ -134,6 +134,7 @@ def _new_entry(
     fields = CIMultiDictProxy(verdict.fields)
     return Entry(
         key=key.digest,
+        target=target.digest,
         generation=generation,
         label=key.text,
         partition=partition,

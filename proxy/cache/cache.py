@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import assert_never
 
 import structlog
@@ -11,7 +12,7 @@ from multidict import CIMultiDictProxy
 
 from proxy.cache.asking import Asking, Question
 from proxy.cache.fetch import Fetch, Filling, Freshened, Held, Outcome, Passed
-from proxy.cache.recent import Recent
+from proxy.cache.partitions import Partitions
 from proxy.cache.sources import Growing, Passing, Source
 from proxy.cache.sources import Stored as StoredSource
 from proxy.cache.underway import Patience, Underway
@@ -22,10 +23,14 @@ from proxy.origin import OriginResponse
 from proxy.semantics import reuse
 from proxy.semantics.cache_status import CacheStatus, Forward
 from proxy.semantics.fields import end_to_end, format_http_date
-from proxy.semantics.freshness import Stored, current_age
+from proxy.semantics.freshness import Stored, current_age, lifetime
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
+from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
+
+PASSING_READ_AHEAD = 64 << 10
+"""Bytes read ahead of a client whose answer is not stored: it may be slow, and one of many."""
 
 _FOLLOWING = CacheStatus(forward=Forward.URI_MISS, collapsed=True)
 
@@ -34,14 +39,20 @@ _log = structlog.stdlib.get_logger("cache")
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to read one representation until `close`.  `age` is None for what is not reused."""
+    """The right to read one representation until `close`, which is called once.
+
+    `age` is None for what is not reused.
+    """
 
     source: Source
     status: CacheStatus
     age: int | None
+    on_close: Callable[[], None] | None = None
 
     def close(self) -> None:
         self.source.close()
+        if self.on_close is not None:
+            self.on_close()
 
 
 class Cache:
@@ -58,7 +69,8 @@ class Cache:
         self._clock = clock
         self._asking = Asking(spool, self._now)
         self._underway = Underway()
-        self._credentials = Recent(partition_ttl)
+        self._partitions = Partitions(spool, partition_ttl)
+        self._sweeping = asyncio.create_task(self._partitions.sweep(), name="partition sweep")
         self._tasks: set[asyncio.Task[None]] = set()
         self._filled_bytes = 0
 
@@ -78,7 +90,13 @@ class Cache:
 
     async def acquire(self, wanted: Wanted) -> Lease:
         """What answers `wanted`: stored, arriving or passing.  Raises AdapterError."""
-        await self._enter_partition(wanted)
+        if wanted.partition is None:
+            return await self._acquire(wanted)
+        await self._partitions.enter(wanted.partition)
+        lease = await self._acquire(wanted)
+        return replace(lease, on_close=partial(self._partitions.note_use, wanted.partition))
+
+    async def _acquire(self, wanted: Wanted) -> Lease:
         patience = Patience()
         while True:
             held = self._held(wanted)
@@ -101,23 +119,15 @@ class Cache:
     async def invalidate(self, wanted: Wanted) -> None:
         """An unsafe request for this target has succeeded: ask anew before using what there is (section 4.4).
 
-        The partition of its credentials ends: whoever has logged out, or paid, sees another site.
+        That goes for everyone's copies.  And the partition of its credentials ends: whoever has logged out, or
+        paid, sees another site.
         """
         self._underway.retract(wanted)
-        await self.spool.drop([entry for key in wanted.keys for entry in self.spool.lookup(key)])
+        await self.spool.drop_target(wanted.shared_key.digest)
         if wanted.partition is not None:
             await self.spool.drop_partition(wanted.partition)
 
     # What there is
-
-    async def _enter_partition(self, wanted: Wanted) -> None:
-        """Note that these credentials are in use; after a pause, theirs is a new partition."""
-        if wanted.partition is None:
-            return
-        is_new = wanted.partition not in self._credentials
-        self._credentials.add(wanted.partition)
-        if is_new:
-            await self.spool.drop_partition(wanted.partition)
 
     def _held(self, wanted: Wanted) -> list[Held]:
         """Everything arriving or stored under the keys of `wanted`."""
@@ -154,12 +164,26 @@ class Cache:
         outcome = await fetch.head()
         status = CacheStatus(forward=question.reason, collapsed=True)
         match outcome:
-            case Filling(fill) if wanted.may_have(fill.entry):
+            case Filling(fill) if self._is_for(wanted, fill.entry, fetch):
                 return Lease(Growing(fill), replace(status, forward_status=outcome.status), None)
-            case Freshened(held) if wanted.may_have(held.entry):
+            case Freshened(held) if self._is_for(wanted, held.entry, fetch):
                 return await self._freshened_lease(held, status)
             case _:
                 return None
+
+    def _is_for(self, wanted: Wanted, entry: Entry, fetch: Fetch) -> bool:
+        """May `wanted` have what `fetch` brought?
+
+        What the origin wants to be asked about each time was granted to the sender's credentials: others ask too.
+        """
+        same = fetch.wanted.partition == wanted.partition
+        return wanted.may_have(entry) and (same or self._is_fresh(entry.stored, wanted))
+
+    def _is_fresh(self, stored: Stored, wanted: Wanted) -> bool:
+        """By itself, without the origin's word?"""
+        representation = stored.representation
+        granted = lifetime(representation.status, representation.fields, wanted.policy, stored.response_time)
+        return granted.seconds > current_age(stored, self._now(), granted.basis)
 
     async def _own_lease(self, outcome: Outcome, status: CacheStatus) -> Lease | None:
         """A lease for the one who caused the fetch."""
@@ -169,6 +193,7 @@ class Cache:
             case Freshened(held):
                 return await self._freshened_lease(held, status)
             case Passed(response, reason):
+                response.read_ahead(PASSING_READ_AHEAD)
                 status = replace(status, forward_status=response.status, detail=reason)
                 return Lease(Passing(response, _passing_representation(response, self._now())), status, None)
             case _:
@@ -232,7 +257,9 @@ class Cache:
             fill.stop()
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._sweeping.cancel()
+        await asyncio.gather(*self._tasks, self._sweeping, return_exceptions=True)
+        await self._partitions.close()
 
     def _now(self) -> int:
         return int(self._clock())

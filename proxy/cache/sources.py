@@ -35,7 +35,13 @@ class Source(Protocol):
         An `offset` below 0 asks how many there are now.  Raises AdapterError when they will never come.
         """
 
-    async def read(self, start: int, stop: int) -> bytes:
+    async def wait_for_end(self) -> int:
+        """How many bytes there are, once there will be no more; or at once, where they come only to who reads.
+
+        Raises as `wait` does.
+        """
+
+    async def read(self, start: int, stop: int) -> bytes | bytearray:
         """Bytes from `start` on, at most up to `stop`, which `wait` has promised; at least one."""
 
     def close(self) -> None: ...
@@ -55,7 +61,10 @@ class Stored:
     async def wait(self, offset: int) -> int:
         return self._length
 
-    async def read(self, start: int, stop: int) -> bytes:
+    async def wait_for_end(self) -> int:
+        return self._length
+
+    async def read(self, start: int, stop: int) -> bytes | bytearray:
         return await self._body.read(start, stop)
 
     def close(self) -> None:
@@ -69,7 +78,7 @@ class Growing:
 
     def __init__(self, fill: Fill) -> None:
         self._fill = fill
-        self._follower = fill.follow()
+        fill.follow()
         self._body = fill.body.hold()
 
     @property
@@ -84,11 +93,14 @@ class Growing:
     async def wait(self, offset: int) -> int:
         return await self._fill.wait(offset)
 
-    async def read(self, start: int, stop: int) -> bytes:
+    async def wait_for_end(self) -> int:
+        return await self._fill.wait_for_end()
+
+    async def read(self, start: int, stop: int) -> bytes | bytearray:
         return await self._fill.read(start, stop)
 
     def close(self) -> None:
-        self._fill.leave(self._follower)
+        self._fill.leave()
         self._body.release()
 
 
@@ -115,7 +127,10 @@ class Passing:
             self._piece = piece
         return self._offset + len(self._piece)
 
-    async def read(self, start: int, stop: int) -> bytes:
+    async def wait_for_end(self) -> int:
+        return self._offset + len(self._piece)
+
+    async def read(self, start: int, stop: int) -> bytes | bytearray:
         assert self._offset <= start < stop, "a passing body cannot be read backwards"
         return self._piece[start - self._offset : stop - self._offset]
 

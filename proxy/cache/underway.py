@@ -91,14 +91,14 @@ class Underway:
                     self._personal.discard(shared_key)
 
     def retract(self, wanted: Wanted) -> None:
-        """What is being fetched under the keys of `wanted`, or for its credentials, is for nobody new any more."""
+        """What is being fetched for the target of `wanted`, or for its credentials, is for nobody new any more."""
         for fetch in self.fetches():
             if fetch.wanted.shared_key == wanted.shared_key or _same(
                 fetch.wanted.partition, wanted.partition
             ):
                 fetch.retracted = True
         for fill in self.fills():
-            if fill.entry.key in wanted.keys or _same(fill.entry.partition, wanted.partition):
+            if fill.entry.target == wanted.shared_key.digest or _same(fill.entry.partition, wanted.partition):
                 fill.retract()
 
     def supersede(self, fill: Fill) -> None:

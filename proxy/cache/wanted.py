@@ -1,11 +1,12 @@
 """What a request asks of the cache, and what it may have."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.origin import Origin
 from proxy.semantics import reuse
 from proxy.semantics.fields import Fields, parse_directives
-from proxy.semantics.key import CacheKey
+from proxy.semantics.key import CacheKey, accept_encoding
 from proxy.semantics.policy import CachePolicy
 from proxy.semantics.request import ClientRequest
 from proxy.spool.entry import Entry
@@ -15,14 +16,14 @@ from proxy.spool.entry import Entry
 class Wanted:
     """What a GET or HEAD asks for, routed: which origin, which target and fields to ask it with, which keys.
 
-    `partition` names the request's credentials, if it has any that count, and `partition_key` is the key of
-    what is stored for them alone.
+    `fields` makes them when the origin is asked: a hit needs none.  `partition` names the request's credentials,
+    if it has any that count, and `partition_key` is the key of what is stored for them alone.
     """
 
     request: ClientRequest
     origin: Origin
     target: str
-    fields: Fields
+    fields: Callable[[], Fields]
     policy: CachePolicy
     shared_key: CacheKey
     partition_key: CacheKey | None
@@ -41,9 +42,9 @@ class Wanted:
         return self.keys[-1]
 
     @property
-    def coding(self) -> str | None:
+    def coding(self) -> str:
         """The content codings that the origin is asked for."""
-        return self.fields.get("Accept-Encoding")
+        return accept_encoding(self.request)
 
     @property
     def is_lonely(self) -> bool:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, PlainValidator
 
 from proxy.config.scalars import read_text, read_token, source_text, text_schema
 
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
 
 _LABELS: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
 _HOST: Final = re.compile(rf"{_LABELS}|\[[0-9A-Fa-f:.]+\]")
@@ -140,7 +140,10 @@ def split_port(authority: str) -> tuple[str, str]:
 
 
 def read_network(value: object) -> Network:
+    """A network, an address, or `unix`: whoever may open our Unix socket."""
     text = read_text(value)
+    if text == "unix":
+        return "unix"
     try:
         return ipaddress.ip_network(text)
     except ValueError:
@@ -148,7 +151,7 @@ def read_network(value: object) -> Network:
     try:
         wider = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise ValueError(f"{text!r} is not a network; write 10.0.0.0/8, 192.0.2.7 or ::1") from None
+        raise ValueError(f"{text!r} is not a network; write 10.0.0.0/8, 192.0.2.7, ::1 or unix") from None
     raise ValueError(f"{text!r} is an address inside a network; write {wider}")
 
 

@@ -31,6 +31,7 @@ def problems(document: Document) -> Iterator[Problem]:
     yield from _object_size(document)
     for name in names:
         yield from _loop(document, ("origins", name), listeners)
+    yield from _shared_hosts(document, routes if isinstance(routes, list) and routes else [{}], names)
     if isinstance(routes, list) and routes:
         yield from _route_origins(document, routes, names)
         yield from _route_names(document, routes)
@@ -100,6 +101,30 @@ def _route_origins(document: Document, routes: list[Any], names: list[str]) -> I
             yield document.problem(path, f"there is no origin {name!r}; {did_you_mean(name, names)}")
         elif name is None and len(names) > 1 and isinstance(route, dict) and route.get("mode") != "deny":
             yield document.problem(path, f"is missing; write one of {', '.join(names)}")
+
+
+def _shared_hosts(document: Document, routes: list[Any], names: list[str]) -> Iterator[Problem]:
+    """Keys without the host, where an origin may answer by it: what one client names would be for all."""
+    told: set[Path] = set()
+    for index, route in enumerate(routes):
+        if not isinstance(route, dict) or route.get("mode", "adapt") != "adapt":
+            continue
+        name = route.get("origin") or (names[0] if len(names) == 1 else None)
+        if not isinstance(name, str) or document.get("origins", name, "host") != "preserve":
+            continue
+        paths: tuple[Path, ...] = (("routes", index, "cache", "key"), ("defaults", "cache", "key"))
+        path = next((path for path in paths if document.get(*path) is not None), None)
+        if path is None or path in told or not _lacks_host(document.get(*path)):
+            continue
+        told.add(path)
+        message = (
+            f"must have the host: origins.{name} is told the client's (host: preserve), and may answer by it"
+        )
+        yield document.problem(path, message)
+
+
+def _lacks_host(key: object) -> bool:
+    return "host" not in key if isinstance(key, list) else isinstance(key, str) and key != "host"
 
 
 def _route_names(document: Document, routes: list[Any]) -> Iterator[Problem]:

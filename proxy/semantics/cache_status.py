@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 import http_sf
@@ -19,15 +20,14 @@ class Forward(Enum):
     MISS = "miss"
     REQUEST = "request"
     STALE = "stale"
-    PARTIAL = "partial"
 
 
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
     """Our member of the field.
 
-    A hit has no `forward`.  `ttl` is in seconds, negative if stale.  `forward_status` is the origin's status
-    where it differs from ours.  `detail` is a reason token of ours.
+    A hit has no `forward`.  `ttl` is in seconds, negative if stale.  `forward_status` is what the origin
+    answered, where it was asked.  `detail` is a reason token of ours.
     """
 
     hit: bool = False
@@ -36,7 +36,6 @@ class CacheStatus:
     stored: bool = False
     collapsed: bool = False
     ttl: int | None = None
-    key: str | None = None
     detail: str | None = None
 
 
@@ -51,8 +50,13 @@ def render(name: str, status: CacheStatus, upstream: str | None = None) -> str:
 
     An upstream value that is not a list of structured fields is left out: it would spoil ours too.
     """
-    own = http_sf.ser([(_token_or_string(name), _parameters(status))])
+    own = _member(name, status)
     return f"{upstream}, {own}" if upstream is not None and _is_list(upstream) else own
+
+
+@lru_cache(maxsize=256)  # in one second, most hits are the same
+def _member(name: str, status: CacheStatus) -> str:
+    return http_sf.ser([(_token_or_string(name), _parameters(status))])
 
 
 def _parameters(status: CacheStatus) -> ParamsType:
@@ -69,8 +73,6 @@ def _parameters(status: CacheStatus) -> ParamsType:
         parameters["collapsed"] = True
     if status.ttl is not None:
         parameters["ttl"] = max(-_LARGEST_INTEGER, min(status.ttl, _LARGEST_INTEGER))
-    if status.key is not None:
-        parameters["key"] = _string(status.key)
     if status.detail is not None:
         parameters["detail"] = _token_or_string(status.detail)
     return parameters

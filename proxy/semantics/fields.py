@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from multidict import CIMultiDict, MultiMapping
@@ -91,6 +92,7 @@ _HTTP_DATES: Final = tuple(
         f"{_DAY_NAME} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})",
     )
 )
+_LONGEST_DATE: Final = len("Wednesday, 31-Dec-99 23:59:60 GMT")
 
 
 def parse_http_date(text: str) -> int | None:
@@ -98,13 +100,15 @@ def parse_http_date(text: str) -> int | None:
 
     The name of the day is not checked against the date.  Two-digit years are 1970 to 2069.
     """
-    for form in _HTTP_DATES:
-        if match := form.fullmatch(text.strip(OWS)):
-            return _epoch_seconds(match)
-    return None
+    date = text.strip(OWS)
+    return _epoch_seconds(date) if len(date) <= _LONGEST_DATE else None
 
 
-def _epoch_seconds(match: re.Match[str]) -> int | None:
+@lru_cache(maxsize=1024)
+def _epoch_seconds(date: str) -> int | None:
+    match = next((match for form in _HTTP_DATES if (match := form.fullmatch(date))), None)
+    if match is None:
+        return None
     year, second = int(match["year"]), int(match["second"])
     if len(match["year"]) == 2:
         year += 2000 if year < 70 else 1900
@@ -173,12 +177,25 @@ class Directives(Mapping[str, str | None]):
 
 def parse_directives(fields: Fields, name: str = "Cache-Control") -> Directives:
     """The directives of all lines of a field, unknown ones too; arguments may be tokens or quoted-strings."""
+    value = joined(fields, name)
+    if value is None:
+        return _NO_DIRECTIVES
+    return _remembered(value) if len(value) <= _WORTH_REMEMBERING else _directives(value)
+
+
+def _directives(value: str) -> Directives:
     occurrences: dict[str, list[str | None]] = {}
-    for member in list_members(joined(fields, name) or ""):
+    for member in list_members(value):
         directive, equals, text = member.partition("=")
         directive = directive.rstrip(OWS).lower()
         occurrences.setdefault(directive, []).append(_unquoted(text) if equals else None)
     return Directives(occurrences)
+
+
+# Every decision asks for the same few values again and again.  Long ones are nobody's but an attacker's.
+_WORTH_REMEMBERING: Final = 256
+_remembered = lru_cache(maxsize=256)(_directives)
+_NO_DIRECTIVES: Final = Directives({})
 
 
 def _unquoted(text: str) -> str:
@@ -192,3 +209,14 @@ def end_to_end(fields: Fields) -> CIMultiDict[str]:
     nominated = {option.lower() for option in list_members(joined(fields, "Connection") or "")}
     dropped = HOP_BY_HOP | nominated
     return CIMultiDict((name, value) for name, value in fields.items() if name.lower() not in dropped)
+
+
+def is_coded(fields: Fields) -> bool:
+    """Whether the representation has a content coding (RFC 9110 section 8.4)."""
+    return (joined(fields, "Content-Encoding") or "identity").strip(OWS).lower() != "identity"
+
+
+def serialize_head(first_line: str, fields: Fields) -> bytes:
+    """A message head.  Bytes that were not UTF-8 when they came (surrogates, in Python) go out as they came."""
+    lines = [first_line, *(f"{name}: {value}" for name, value in fields.items()), "\r\n"]
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")

@@ -3,23 +3,30 @@
 The relay passes a request on as it is, apart from what belongs to a hop.  A fill asks for many clients at
 once, so it sends less, and nothing by which one client could spoil the stored answer for the others
 ("cache-poisoned denial of service"): no range and no conditions, no cache directives, no method or URL
-overrides, and host and scheme only as they stand in the cache key.  Other fields go along, because origins
-need them to answer at all: credentials, User-Agent, Accept, Referer, Origin, and what a `Vary` may name.
+overrides, and host and scheme only as they stand in the cache key (no client's host, where the key has none).
+Other fields go along, because origins need them to answer at all: credentials, User-Agent, Accept, Referer,
+Origin, and what a `Vary` may name.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from multidict import CIMultiDict
 
 from proxy.semantics.fields import Fields, end_to_end, joined, list_members
-from proxy.semantics.key import WITHHELD, accept_encoding
+from proxy.semantics.key import WITHHELD, KeyRules, accept_encoding
 from proxy.semantics.request import ClientRequest
 
 Address: TypeAlias = IPv4Address | IPv6Address
-Network: TypeAlias = IPv4Network | IPv6Network
+Network: TypeAlias = IPv4Network | IPv6Network | Literal["unix"]
+"""Peers to trust: by their addresses, or those that come by a Unix socket."""
+
+UNIX: Final = "unix"
+"""The `peer` of a request that came by a Unix socket."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BRACKETED: Final = re.compile(r"\[([^\[\]]+)\](?::[0-9]+)?")
@@ -59,12 +66,16 @@ def to_origin(
 
 
 def fill_fields(
-    request: ClientRequest, *, host: str | None, via: str, trusted_peer: bool
+    request: ClientRequest, *, host: str | None, key: KeyRules, via: str, trusted_peer: bool
 ) -> CIMultiDict[str]:
     """The fields of a fill's GET: those of a relayed one that the stored answer's later readers can share.
 
-    Of a trusted peer's trail only the addresses go on: host and scheme are the ones in the cache key.
+    Of a trusted peer's trail only the addresses go on: host and scheme are the ones in the cache key.  Without
+    the host in `key`, the answer is for all hosts: the origin hears of none but `host`, which is not None then.
     """
+    if "host" not in key.parts:
+        assert host is not None, "config refuses to preserve a host that is not in the key"
+        request = replace(request, host=host)
     passed = _passed_on(request, host, trusted_peer)
     fields = CIMultiDict((name, value) for name, value in passed.items() if not _is_withheld(name))
     _add_hop(fields, request, via, node=request.client)
@@ -162,7 +173,9 @@ def _token_or_quoted(text: str) -> str:
 
 
 def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
-    """Whether a peer's address is in one of the networks whose word we take; no address is in none."""
+    """Whether a peer is in one of the networks whose word we take; what is no address is in none."""
+    if peer == UNIX:
+        return UNIX in trusted
     address = _parse_address(peer)
     return address is not None and _is_in(address, trusted)
 
@@ -173,23 +186,20 @@ def client_address(peer: str, fields: Fields, trusted: Sequence[Network]) -> str
     The field is read from the right, as its members were appended.  Whatever stands left of an untrusted
     address, or of a member that is no address, is hearsay.
     """
-    believed = _parse_address(peer)
-    if believed is None:
-        return peer
+    believed, is_believed = _parse_address(peer), is_trusted(peer, trusted)
     for member in reversed(list_members(joined(fields, "X-Forwarded-For") or "")):
-        if not _is_in(believed, trusted):
-            break
         hop = _parse_address(member)
-        if hop is None:
+        if hop is None or not is_believed:
             break
-        believed = hop
-    return str(believed)
+        believed, is_believed = hop, _is_in(hop, trusted)
+    return peer if believed is None else str(believed)
 
 
 def _is_in(address: Address, networks: Sequence[Network]) -> bool:
-    return any(address in network for network in networks)
+    return any(network != UNIX and address in network for network in networks)
 
 
+@lru_cache(maxsize=1024)
 def _parse_address(text: str) -> Address | None:
     """An address, with or without brackets and port; IPv4 in IPv6's clothes is IPv4."""
     if bracketed := _BRACKETED.fullmatch(text):

@@ -111,13 +111,19 @@ def forbids_stale(fields: Fields) -> bool:
     )
 
 
-def current_age(stored: Stored, now: int) -> int:
-    """Seconds since the response was made or validated at the origin (section 4.2.3)."""
+def current_age(stored: Stored, now: int, basis: Basis | None = None) -> int:
+    """Seconds since the response was made or validated at the origin (section 4.2.3).
+
+    A `basis` of the route's counts from receipt, and not by the origin's clock: where that is slow, or tells
+    local time, nothing would ever be younger than the route's `ttl`.
+    """
     fields = stored.representation.fields
     apparent_age = max(0, stored.response_time - _date(fields, stored.response_time))
     response_delay = max(0, stored.response_time - stored.request_time)
     resident_time = max(0, now - stored.response_time)
-    return max(apparent_age, _age(fields) + response_delay) + resident_time
+    corrected_age = _age(fields) + response_delay
+    initial_age = corrected_age if basis is Basis.POLICY else max(apparent_age, corrected_age)
+    return initial_age + resident_time
 
 
 def _age(fields: Fields) -> int:

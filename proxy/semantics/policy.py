@@ -80,6 +80,9 @@ DEFAULT_IGNORED_COOKIES: Final = (
 # `audio/*` would cover them, and the playlist of a live stream changes every few seconds.
 _PLAYLISTS: Final = frozenset({"audio/mpegurl", "audio/x-mpegurl"})
 
+# Streams of events, and of a camera's pictures: they end when somebody leaves.
+_ENDLESS: Final = frozenset({"multipart/x-mixed-replace", "text/event-stream"})
+
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
@@ -107,6 +110,11 @@ class CachePolicy:
 def media_type(fields: Fields) -> str:
     """Content-Type in lower case, without parameters; application/octet-stream if absent (RFC 9110, 8.3)."""
     return (joined(fields, "Content-Type") or "application/octet-stream").partition(";")[0].strip().lower()
+
+
+def is_endless(fields: Fields) -> bool:
+    """Whether a response is of a type whose bodies go on for as long as somebody listens."""
+    return media_type(fields) in _ENDLESS
 
 
 def is_media_path(path: str) -> bool:

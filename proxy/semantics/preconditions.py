@@ -1,4 +1,4 @@
-"""Conditional requests: what a request's preconditions make of a 200 (RFC 9110 section 13)."""
+"""Conditional requests: what a request's preconditions make of a response (RFC 9110 section 13)."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -27,10 +27,10 @@ class Evaluation:
 def evaluate(request: ClientRequest, validators: Validators, status: int = 200) -> Evaluation:
     """Evaluate all preconditions in the order of section 13.2.2, for a response that would have `status`.
 
-    A response other than 200 has no preconditions here (section 13.2.1).  We stand for the origin, so
+    They are for responses that succeed (section 13.2.1), and a Range for a 200.  We stand for the origin, so
     `If-Match` and `If-Unmodified-Since` count too.  A tag list that cannot be read matches nothing.
     """
-    if status != 200:
+    if not 200 <= status < 300:
         return Evaluation(Verdict.PROCEED)
     if _changed(request, validators):
         return Evaluation(Verdict.PRECONDITION_FAILED)
@@ -40,7 +40,7 @@ def evaluate(request: ClientRequest, validators: Validators, status: int = 200) 
             return Evaluation(Verdict.NOT_MODIFIED if reads else Verdict.PRECONDITION_FAILED)
     elif reads and not _modified_since(request, validators):
         return Evaluation(Verdict.NOT_MODIFIED)
-    return Evaluation(Verdict.PROCEED, _range_applies(request, validators))
+    return Evaluation(Verdict.PROCEED, status == 200 and _range_applies(request, validators))
 
 
 def _changed(request: ClientRequest, validators: Validators) -> bool:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from multidict import CIMultiDict
 
 from proxy.semantics.cache_status import Forward
-from proxy.semantics.fields import MAX_LENGTH, joined, only, parse_directives, parse_http_date
+from proxy.semantics.fields import MAX_LENGTH, is_coded, joined, only, parse_directives, parse_http_date
 from proxy.semantics.freshness import (
     Scope,
     Stored,
@@ -20,7 +20,7 @@ from proxy.semantics.freshness import (
 from proxy.semantics.key import accept_encoding, selecting
 from proxy.semantics.policy import CachePolicy
 from proxy.semantics.request import ClientRequest
-from proxy.semantics.storing import is_coded, may_share
+from proxy.semantics.storing import may_share
 from proxy.semantics.validators import parse_entity_tags
 
 
@@ -83,7 +83,7 @@ class _Wishes:
 
 
 def decide(request: ClientRequest, candidates: Sequence[Stored], policy: CachePolicy, now: int) -> Decision:
-    """How to answer a request, as if it had neither Range nor conditions: those come after (section 4).
+    """How to answer a GET or HEAD, as if it had neither Range nor conditions: those come after (section 4).
 
     `candidates` are all stored variants under the keys this request may use: the shared one, and that of its
     own partition.
@@ -98,10 +98,6 @@ def decide(request: ClientRequest, candidates: Sequence[Stored], policy: CachePo
 def _decide(
     request: ClientRequest, candidates: Sequence[Stored], wishes: _Wishes, policy: CachePolicy, now: int
 ) -> Decision:
-    if request.method not in ("GET", "HEAD"):
-        return Fetch(Forward.METHOD)
-    if request.has_body:
-        return Fetch(Forward.BYPASS)
     if wishes.no_store:
         return Fetch(Forward.REQUEST)
     selected = _select(request, candidates, policy)
@@ -109,7 +105,7 @@ def _decide(
         return Fetch(selected)
     fields = selected.representation.fields
     granted = lifetime(selected.representation.status, fields, policy, selected.response_time)
-    age = current_age(selected, now)
+    age = current_age(selected, now, granted.basis)
     reason = _hindrance(granted.seconds - age, age, wishes, may_be_stale=not forbids_stale(fields))
     if reason is None:
         return Reuse(selected, age, granted.seconds - age)

@@ -11,13 +11,13 @@ from proxy.semantics.fields import (
     Fields,
     end_to_end,
     format_http_date,
+    is_coded,
     joined,
     list_members,
     parse_directives,
 )
 from proxy.semantics.freshness import (
     Basis,
-    Lifetime,
     Scope,
     demands_validation,
     explicit_lifetime,
@@ -25,7 +25,7 @@ from proxy.semantics.freshness import (
     origin_conditions,
 )
 from proxy.semantics.key import counting_cookies, selecting
-from proxy.semantics.policy import CachePolicy, media_type
+from proxy.semantics.policy import CachePolicy, is_endless
 from proxy.semantics.request import ClientRequest
 
 HEURISTICALLY_CACHEABLE: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
@@ -39,14 +39,13 @@ UNDERSTOOD: Final = HEURISTICALLY_CACHEABLE | {302, 307}
 _BLAMES_THE_REQUEST: Final = frozenset(
     {400, 401, 407, 408, 412, 413, 416, 417, 421, 425, 426, 428, 429, 431, 511}
 )
-_ENDLESS: Final = frozenset({"multipart/x-mixed-replace", "text/event-stream"})
+# The same with each request, so that what is kept for it is found again; a signature is made anew.
+_LASTING_SCHEMES: Final = frozenset({"basic", "bearer"})
 
 
 class NoStore(StrEnum):
     """Why an answer is not stored."""
 
-    METHOD = "method"
-    REQUEST_BODY = "request-body"
     REQUEST_NO_STORE = "request-no-store"
     STATUS = "status"
     PARTIAL = "partial"
@@ -57,6 +56,7 @@ class NoStore(StrEnum):
     SET_COOKIE = "set-cookie"
     NO_FRESHNESS = "no-freshness"
     NO_VALIDATOR = "no-validator"
+    CREDENTIALS = "credentials"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,6 @@ class Store:
     scope: Scope
     fields: CIMultiDict[str]
     vary: tuple[tuple[str, str | None], ...]
-    lifetime: Lifetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +79,30 @@ Judgement: TypeAlias = Store | Pass
 
 
 def judge(request: ClientRequest, status: int, fields: Fields, policy: CachePolicy, now: int) -> Judgement:
-    """Whether the origin's answer to this request, arrived at `now`, is stored (section 3)."""
-    refusal = _request_refusal(request) or _answer_refusal(status, fields, policy)
+    """Whether the origin's answer, arrived at `now`, to a GET for this request is stored (section 3)."""
+    if "no-store" in parse_directives(request.fields):
+        return Pass(NoStore.REQUEST_NO_STORE)
+    refusal = _answer_refusal(status, fields, policy)
     if refusal is not None:
         return Pass(refusal)
     granted = lifetime(status, fields, policy, now)
     if granted.basis is Basis.NOTHING:
         return Pass(NoStore.NO_FRESHNESS)
-    # Without lifetime and validator only a media object is worth its room: the ranges of its running fill.
-    is_media = status == 200 and policy.is_media(fields)
-    if granted.seconds == 0 and not is_media and not origin_conditions(fields):
+    if granted.seconds == 0 and not origin_conditions(fields):  # it would never be reused
         return Pass(NoStore.NO_VALIDATOR)
     scope = Scope.SHARED if may_share(request, fields, policy, now) else Scope.PARTITION
-    kept = _storable_fields(fields, now)
+    if scope is Scope.PARTITION and not _lasting_credentials(request):
+        return Pass(NoStore.CREDENTIALS)
+    is_media = status == 200 and policy.is_media(fields)
     variant = selecting(_vary_names(fields, is_media), request, ignore_cookies=policy.ignore_cookies)
-    return Store(scope, kept, variant, granted)
-
-
-def _request_refusal(request: ClientRequest) -> NoStore | None:
-    if request.method != "GET":
-        return NoStore.METHOD
-    if request.has_body:
-        return NoStore.REQUEST_BODY
-    if "no-store" in parse_directives(request.fields):
-        return NoStore.REQUEST_NO_STORE
-    return None
+    return Store(scope, _storable_fields(fields, now), variant)
 
 
 def _answer_refusal(status: int, fields: Fields, policy: CachePolicy) -> NoStore | None:
     directives = parse_directives(fields)
     if refusal := _status_refusal(status, fields, directives):
         return refusal
-    if media_type(fields) in _ENDLESS:
+    if is_endless(fields):
         return NoStore.STREAM
     if "no-store" in directives and "must-understand" not in directives:
         return NoStore.NO_STORE
@@ -160,11 +151,6 @@ def _vary_names(fields: Fields, is_media: bool) -> list[str]:
     return [name for name in names if name != "accept-encoding"] if is_media else names
 
 
-def is_coded(fields: Fields) -> bool:
-    """Whether the representation has a content coding."""
-    return (joined(fields, "Content-Encoding") or "identity").strip().lower() != "identity"
-
-
 # --- Who may have it? -----------------------------------------------------------------------------
 
 
@@ -186,3 +172,9 @@ def may_share(request: ClientRequest, fields: Fields, policy: CachePolicy, respo
     if not counting_cookies(request.fields, policy.ignore_cookies):
         return True
     return explicit is not None and explicit.seconds > 0 and not demands_validation(fields)
+
+
+def _lasting_credentials(request: ClientRequest) -> bool:
+    """Whether the next request of the same client will have the same Authorization, if any."""
+    authorization = joined(request.fields, "Authorization")
+    return authorization is None or authorization.partition(" ")[0].lower() in _LASTING_SCHEMES

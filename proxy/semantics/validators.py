@@ -1,10 +1,10 @@
 """Entity tags and modification dates: what tells one representation from another (RFC 9110 section 8.8)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from proxy.semantics.fields import OWS, Fields, only, parse_http_date
+from proxy.semantics.fields import OWS, Fields, is_coded, only, parse_http_date
 
 # etagc is any visible character but DQUOTE, and obs-text.  A backslash is an ordinary character in a tag,
 # and a comma may stand in one: lists of tags are not lists of quoted-strings.
@@ -77,10 +77,17 @@ def origin_validators(fields: Fields, ours: EntityTag | None) -> Validators:
 
     A strong tag of the origin is emitted as it is.  In place of a weak one, or none, or several, or a
     malformed one, `ours` is emitted; without `ours` the origin's tag is, weak or strong.
+
+    The tag of a stored coded response counts as weak, whatever the origin says: many give the same one to the
+    coded and to the plain bytes, and `If-Range` by it would splice them (section 8.8.3.3).
     """
     tag = EntityTag.parse(only(fields, "ETag") or "")
     last_modified = parse_http_date(only(fields, "Last-Modified") or "")
     date = parse_http_date(only(fields, "Date") or "")
-    if ours is None or (tag is not None and not tag.weak):
+    if ours is None:
+        return Validators(tag, (), last_modified, date)
+    if tag is not None and is_coded(fields):
+        tag = replace(tag, weak=True)
+    if tag is not None and not tag.weak:
         return Validators(tag, (), last_modified, date)
     return Validators(ours, () if tag is None else (tag,), last_modified, date)

@@ -1,7 +1,7 @@
 """What is told of a request: its log line, its metrics, and to the client the error that ended it."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 import structlog
@@ -34,6 +34,13 @@ class Visit:
     cors: Cors | None = None
     status: CacheStatus | None = None
     reason: str = ""
+    range_ignored: str | None = None
+
+    def ignored_range(self, reason: str | None) -> None:
+        """The whole is the answer although a part was asked for: say why, unless there is more to say."""
+        self.range_ignored = reason
+        if reason is not None and self.status is not None and self.status.detail is None:
+            self.status = replace(self.status, detail=reason)
 
     def failed(self, error: AdapterError) -> None:
         self.reason = error.reason
@@ -68,7 +75,7 @@ class Access:
         )
         if error.status == 503:
             fields["Retry-After"] = str(RETRY_AFTER)
-        if error.status == 400:
+        if error.status in {400, 408}:
             exchange.keep_alive = False  # who knows where the next request begins?
         if visit.cors is not None and visit.request is not None:
             add_cors(fields, visit.cors, visit.request)
@@ -100,6 +107,7 @@ class Access:
             status=exchange.status,
             bytes=exchange.body_bytes,
             range=joined(raw.headers, "Range") if request else None,
+            range_ignored=visit.range_ignored,
             seconds=round(seconds, 6),
             cache=cache,
             route=visit.route,

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from multidict import CIMultiDict
@@ -12,15 +13,15 @@ from multidict import CIMultiDict
 from proxy.cache.cache import Cache, Lease
 from proxy.cache.wanted import Wanted
 from proxy.origin import Origin
-from proxy.routes import Routed
+from proxy.routes import Route, Routed
 from proxy.semantics import forward
 from proxy.semantics.cors import add_cors
-from proxy.semantics.fields import MAX_LENGTH, joined
+from proxy.semantics.fields import Fields, joined
 from proxy.semantics.forward import Network
 from proxy.semantics.key import partition, primary_key
 from proxy.semantics.plan import ResponsePlan, plan
 from proxy.semantics.preconditions import Verdict, evaluate
-from proxy.semantics.ranges import Slice
+from proxy.semantics.ranges import Ignored, RangeLimits, Slice, parse_range
 from proxy.semantics.request import ClientRequest
 from proxy.server.access import Access, Visit
 from proxy.server.delivery import deliver
@@ -52,8 +53,9 @@ class Adapting:
         lease = await self._cache.acquire(self._wanted(request, routed))
         visit.status = lease.status
         try:
-            available = await _settle_length(lease, request, routed.route.unknown_length_wait)
+            available = await _settle_length(lease, request, routed.route)
             response = _plan(lease, request, routed, available)
+            visit.ignored_range(response.range_ignored)
             fields = self._fields(response, lease, request, routed, visit)
             await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))
         finally:
@@ -71,18 +73,22 @@ class Adapting:
             request=request,
             origin=self._origins[route.origin],
             target=routed.target,
-            fields=forward.fill_fields(
-                request,
-                host=route.host,
-                via=self._name,
-                trusted_peer=forward.is_trusted(request.peer, self._trusted),
-            ),
+            fields=partial(self._fill_fields, request, route),
             policy=route.policy,
             shared_key=primary_key(*key, scheme=request.scheme),
             partition_key=None
             if owner is None
             else primary_key(*key, scheme=request.scheme, partition=owner),
             partition=owner,
+        )
+
+    def _fill_fields(self, request: ClientRequest, route: Route) -> Fields:
+        return forward.fill_fields(
+            request,
+            host=route.host,
+            key=route.key,
+            via=self._name,
+            trusted_peer=forward.is_trusted(request.peer, self._trusted),
         )
 
     def _fields(
@@ -93,7 +99,7 @@ class Adapting:
         if lease.age is not None:
             fields["Age"] = str(lease.age)
         upstream = joined(fields, "Cache-Status")
-        fields["Cache-Status"] = self._access.cache_status(lease.status, upstream)
+        fields["Cache-Status"] = self._access.cache_status(visit.status or lease.status, upstream)
         if routed.route.cors is not None:
             add_cors(fields, routed.route.cors, request)
         if self._server_timing:
@@ -102,29 +108,31 @@ class Adapting:
         return fields
 
 
-async def _settle_length(lease: Lease, request: ClientRequest, patience: float) -> int | None:
-    """Where the answer hangs on a length that nobody knows yet, wait for the fill to end, at most `patience` seconds.
+async def _settle_length(lease: Lease, request: ClientRequest, route: Route) -> int | None:
+    """Where the answer hangs on a length that nobody knows yet, wait for the fill to end, as long as `route` allows.
 
     Returns how many bytes there are by then.
     """
     source = lease.source
     known = source.representation.complete_length is not None
-    if known or not source.seekable or not _hangs_on_length(lease, request):
+    if known or not source.seekable or not _hangs_on_length(lease, request, route.limits):
         return None
     try:
-        async with asyncio.timeout(patience):
-            return await source.wait(MAX_LENGTH)
+        async with asyncio.timeout(route.unknown_length_wait):
+            return await source.wait_for_end()
     except TimeoutError:
         return await source.wait(-1)
 
 
-def _hangs_on_length(lease: Lease, request: ClientRequest) -> bool:
-    """Is it for a range, or for the head of the whole?  A 304 needs no length."""
+def _hangs_on_length(lease: Lease, request: ClientRequest, limits: RangeLimits) -> bool:
+    """Is it for a range that is not ignored anyway, or for the head of the whole?  A 304 needs no length."""
     representation = lease.source.representation
     evaluation = evaluate(request, representation.validators, representation.status)
     if evaluation.verdict is not Verdict.PROCEED:
         return False
-    return request.method == "HEAD" or evaluation.range_applies
+    if request.method == "HEAD":
+        return True
+    return evaluation.range_applies and not isinstance(parse_range(request.fields["Range"], limits), Ignored)
 
 
 def _plan(lease: Lease, request: ClientRequest, routed: Routed, available: int | None) -> ResponsePlan:
@@ -144,7 +152,8 @@ def _plan(lease: Lease, request: ClientRequest, routed: Routed, available: int |
         # The bytes pass once, forwards: such a set is answered with the whole.
         without_range = CIMultiDict(request.fields)
         without_range.popall("Range")
-        response = planned(replace(request, fields=without_range))
+        whole = planned(replace(request, fields=without_range))
+        response = replace(whole, range_ignored="descending-ranges")
     if not source.seekable and response.length is None:
         response.fields.popall("Accept-Ranges", None)
     return response

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import assert_never
 
@@ -50,19 +50,20 @@ class Service:
         self,
         handler: Handler,
         cache: Cache,
-        origins: dict[str, Origin],
-        runners: list[web.BaseRunner],
+        public: web.BaseRunner,
         state: State,
+        parts: AsyncExitStack,
         *,
         drain: float,
     ) -> None:
+        """`parts` ends what was started, in the opposite order."""
         self.addresses: list[str] = []
         self.admin_address: str | None = None
         self._handler = handler
         self._cache = cache
-        self._origins = origins
-        self._runners = runners
+        self._public = public
         self._state = state
+        self._parts = parts
         self._drain = drain
         self._stopping: asyncio.Task[None] | None = None
 
@@ -83,51 +84,48 @@ class Service:
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
-        self._state.draining = True
-        self._handler.drain()
-        public, *others = self._runners
-        for site in list(public.sites):
-            await site.stop()
-        if public.server is not None:
-            public.server.pre_shutdown()
-        if running := self._handler.running:
-            _, late = await asyncio.wait(running, timeout=self._drain)
-            for task in late:
-                task.cancel()
-        await public.cleanup()
-        await self._cache.close()
-        await self._cache.spool.close()
-        for origin in self._origins.values():
-            await origin.close()
-        for runner in others:
-            await runner.cleanup()
+        async with self._parts:  # whichever of them fails to end, the others do
+            self._state.draining = True
+            self._handler.drain()
+            for site in list(self._public.sites):
+                await site.stop()
+            if self._public.server is not None:
+                self._public.server.pre_shutdown()
+            if running := self._handler.running:
+                _, late = await asyncio.wait(running, timeout=self._drain)
+                for task in late:
+                    task.cancel()
 
 
 async def start(config: Config) -> Service:
     """Start everything.  Raises SpoolError or OSError, in words for the person who started us."""
-    spool = await Spool.open(
-        Path(config.spool.path),
-        max_size=config.spool.max_size,
-        max_object_size=config.spool.max_object_size,
-        min_free=config.spool.min_free,
-    )
-    cache = Cache(spool, partition_ttl=config.spool.partition_ttl)
-    origins = {name: _origin(name, section) for name, section in config.origins.items()}
-    registry = CollectorRegistry()
-    handler, listener = _public_side(config, cache, origins, registry)
-    state = State(cache, registry, started=time.time(), in_progress=lambda: len(handler.running))
-    public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
-    runners = [public]
-    service = Service(handler, cache, origins, runners, state, drain=config.server.timeouts.drain)
-    try:
-        service.addresses = await _listen(public, config.server.listen)
+    async with AsyncExitStack() as parts:
+        origins: dict[str, Origin] = {}
+        for name, section in config.origins.items():
+            origins[name] = _origin(name, section)
+            parts.push_async_callback(origins[name].close)
+        spool = await Spool.open(
+            Path(config.spool.path),
+            max_size=config.spool.max_size,
+            max_object_size=config.spool.max_object_size,
+            min_free=config.spool.min_free,
+        )
+        parts.push_async_callback(spool.close)
+        cache = Cache(spool, partition_ttl=config.spool.partition_ttl)
+        parts.push_async_callback(cache.close)
+        registry = CollectorRegistry()
+        handler, listener = _public_side(config, cache, origins, registry)
+        state = State(cache, registry, started=time.time(), in_progress=lambda: len(handler.running))
+        public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
+        parts.push_async_callback(public.cleanup)
+        addresses = await _listen(public, config.server.listen)
+        admin_address = None
         if config.admin.listen is not None:
             admin = web.AppRunner(admin_app(state), access_log=None, shutdown_timeout=CUT_WITHIN)
-            runners.append(admin)
-            [service.admin_address] = await _listen(admin, [config.admin.listen])
-    except BaseException:
-        await service.stop()
-        raise
+            parts.push_async_callback(admin.cleanup)
+            [admin_address] = await _listen(admin, [config.admin.listen])
+        service = Service(handler, cache, public, state, parts.pop_all(), drain=config.server.timeouts.drain)
+    service.addresses, service.admin_address = addresses, admin_address
     return service
 
 
@@ -177,14 +175,20 @@ def _public_side(
 def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the process' exit status."""
     listener = logs.configure(level=config.logging.level, style=config.logging.format)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (most, most)
-    )  # a client costs one, a body that is read another
+    _raise_descriptor_limit()
     try:
         return asyncio.run(_serve(config))
     finally:
         listener.stop()
+
+
+def _raise_descriptor_limit() -> None:
+    """As far as we may: a client costs one, a body that is read another."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (ValueError, OSError) as error:  # macOS takes no "unlimited", a sandbox no change at all
+        _log.warning("the limit of open files stays as it is", why=str(error))
 
 
 async def _serve(config: Config) -> int:

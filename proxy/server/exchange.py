@@ -15,9 +15,8 @@ from aiohttp import web
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
-from proxy.exact import serialize_head
 from proxy.patience import give_up_after, patience
-from proxy.semantics.fields import Fields, end_to_end, format_http_date
+from proxy.semantics.fields import Fields, end_to_end, format_http_date, serialize_head
 from proxy.spool.body import Body
 
 COALESCE = 32 << 10
@@ -27,7 +26,7 @@ HEAD_DELAY = 0.01
 
 
 class Exchange:
-    """`send_idle` is how many seconds a client may take no byte."""
+    """`send_idle` is how many seconds a client may take no byte, or send none of its body."""
 
     def __init__(self, request: web.BaseRequest, *, send_idle: float) -> None:
         self.request = request
@@ -37,7 +36,7 @@ class Exchange:
         self.keep_alive = request.keep_alive
         self.aborted = False
         self._writer = cast("StreamWriter", request.writer)
-        self._send_idle = send_idle
+        self.send_idle = send_idle
         self._head = b""
         self._head_due: asyncio.TimerHandle | None = None
         self._body_allowed = True
@@ -102,7 +101,7 @@ class Exchange:
         head["Upgrade"] = protocol
         await self._writer.write(serialize_head("HTTP/1.1 101 Switching Protocols", head))
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | bytearray) -> None:
         """Send body bytes; returns when the client has taken enough of them.
 
         Raises ConnectionError when the client is gone, TimeoutError when it takes nothing.
@@ -121,7 +120,7 @@ class Exchange:
         await self._flush_head()
         transport = self._transport()
         try:
-            async with patience(transport, self._send_idle):
+            async with patience(transport, self.send_idle):
                 sent = await asyncio.get_running_loop().sendfile(
                     transport,
                     body,  # type: ignore[arg-type]  # all it needs
@@ -142,7 +141,7 @@ class Exchange:
         """The answer is whole."""
         await self._flush_head()
         if self._writer.chunked:
-            async with patience(self.request.transport, self._send_idle):
+            async with patience(self.request.transport, self.send_idle):
                 await self._writer.write_eof()
         self._limit_rest()
 
@@ -185,7 +184,7 @@ class Exchange:
         """What is still in our buffer shall not stay there for ever, once nobody waits for it."""
         transport = self.request.transport
         if transport is not None and not transport.is_closing() and transport.get_write_buffer_size():
-            give_up_after(transport, self._send_idle)
+            give_up_after(transport, self.send_idle)
 
     def can_send_files(self) -> bool:
         """Is the way to the client a plain TCP socket, with no framing of ours in the body?"""
@@ -199,10 +198,10 @@ class Exchange:
         if head := self._take_head():
             await self._send(head)
 
-    async def _send(self, data: bytes) -> None:
+    async def _send(self, data: bytes | bytearray) -> None:
         await self._writer.write(data, drain=False)
         if self.request.protocol.writing_paused:
-            async with patience(self.request.transport, self._send_idle):
+            async with patience(self.request.transport, self.send_idle):
                 await self._writer.drain()
 
     def _send_head_alone(self) -> None:

@@ -9,21 +9,22 @@ import structlog
 from aiohttp import web
 from multidict import CIMultiDict
 
-from proxy.errors import AdapterError, ClientError, PreconditionFailed
+from proxy.errors import AdapterError, ClientError, MethodNotAllowed, PreconditionFailed
 from proxy.origin import Origin
 from proxy.routes import Mode, Route, Routed, RouteTable
 from proxy.semantics import forward
 from proxy.semantics.cache_status import CacheStatus, Forward
-from proxy.semantics.cors import Cors, add_cors, is_preflight, preflight_fields
+from proxy.semantics.cors import add_cors, preflight_fields
 from proxy.semantics.fields import joined
 from proxy.semantics.forward import Network
 from proxy.semantics.own_tags import without_own_tags
 from proxy.semantics.request import ClientRequest
+from proxy.semantics.treatment import Treatment, hops_left, treatment, upgrade_wanted
 from proxy.server.access import Access, Visit
 from proxy.server.adapting import Adapting
 from proxy.server.exchange import Exchange
 from proxy.server.reading import read_request
-from proxy.server.relay import Relay, upgrade_wanted
+from proxy.server.relay import Relay
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
 """Methods that change nothing (RFC 9110 section 9.2.1, RFC 4918, 3253 and 5323); any other may have."""
@@ -53,7 +54,7 @@ class Handler:
         self._trusted = trusted
         self._send_idle = send_idle
         self._running: dict[asyncio.Task[object], Exchange] = {}
-        self._draining = False
+        self._ending = asyncio.Event()
 
     @property
     def running(self) -> frozenset[asyncio.Task[object]]:
@@ -61,8 +62,8 @@ class Handler:
         return frozenset(self._running)
 
     def drain(self) -> None:
-        """From now on, each answer is the last on its connection."""
-        self._draining = True
+        """From now on, each answer is the last on its connection.  Tunnels, which have no answer to finish, end."""
+        self._ending.set()
         for exchange in self._running.values():
             exchange.keep_alive = False
 
@@ -71,7 +72,7 @@ class Handler:
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = exchange
-        if self._draining:
+        if self._ending.is_set():
             exchange.keep_alive = False
         try:
             await self._answer_or_refuse(exchange, visit)
@@ -79,7 +80,7 @@ class Handler:
             visit.reason = "send-timeout" if isinstance(error, TimeoutError) else "client-gone"
             exchange.abort()
         except asyncio.CancelledError:
-            visit.reason = "stopped" if self._draining else "client-gone"
+            visit.reason = "stopped" if self._ending.is_set() else "client-gone"
             exchange.cut_short()
             raise
         finally:
@@ -110,26 +111,42 @@ class Handler:
         routed = self._routes.match(request)
         route = routed.route
         visit.route, visit.cors = route.name, route.cors
-        if route.cors is not None and is_preflight(request):
-            await self._preflight(exchange, request, route.cors)
-        elif route.mode is Mode.ADAPT and _is_adaptable(request):
-            await self._adapting.answer(exchange, visit, request, routed)
-        else:
-            await self._relay(exchange, visit, request, routed)
+        match treatment(request, adapts=route.mode is Mode.ADAPT, cors=route.cors is not None):
+            case Treatment.ADAPT:
+                await self._adapting.answer(exchange, visit, request, routed)
+            case Treatment.PREFLIGHT:
+                assert route.cors is not None
+                await self._answer_here(exchange, 204, preflight_fields(route.cors, request), "preflight")
+            case Treatment.LAST_HOP:
+                await self._answer_as_last(exchange, request)
+            case Treatment.METHOD:
+                await self._relay(exchange, visit, request, routed, Forward.METHOD)
+            case _:
+                await self._relay(exchange, visit, request, routed, Forward.BYPASS)
 
-    async def _preflight(self, exchange: Exchange, request: ClientRequest, cors: Cors) -> None:
-        fields = preflight_fields(cors, request)
-        fields["Cache-Status"] = self._access.cache_status(CacheStatus(detail="preflight"))
-        await exchange.start(204, fields, length=None, now=int(time.time()))
+    async def _answer_as_last(self, exchange: Exchange, request: ClientRequest) -> None:
+        """The request may go no further, so that it is for us (RFC 9110 section 7.6.2)."""
+        if (
+            request.method == "TRACE"
+        ):  # the echo would show credentials to scripts that cannot see them otherwise
+            raise MethodNotAllowed("requests are not echoed")
+        await self._answer_here(exchange, 200, CIMultiDict(), "max-forwards")
+
+    async def _answer_here(
+        self, exchange: Exchange, status: int, fields: CIMultiDict[str], detail: str
+    ) -> None:
+        """An answer without a body, which asks no origin."""
+        fields["Cache-Status"] = self._access.cache_status(CacheStatus(detail=detail))
+        await exchange.start(status, fields, length=None if status == 204 else 0, now=int(time.time()))
         await exchange.finish()
 
-    async def _relay(self, exchange: Exchange, visit: Visit, request: ClientRequest, routed: Routed) -> None:
+    async def _relay(
+        self, exchange: Exchange, visit: Visit, request: ClientRequest, routed: Routed, why: Forward
+    ) -> None:
         route = routed.route
-        upgrade = upgrade_wanted(request)
-        bypassed = route.mode is Mode.PASSTHROUGH or upgrade is not None
-        visit.status = CacheStatus(forward=Forward.BYPASS if bypassed else Forward.METHOD)
-        fields = self._relayed_fields(request, route, upgrade)
-        relay = Relay(exchange, self._origins[route.origin])
+        visit.status = CacheStatus(forward=why)
+        fields = self._relayed_fields(request, route)
+        relay = Relay(exchange, self._origins[route.origin], self._ending)
         response = await relay.ask(request.method, routed.target, fields)
         try:
             visit.status = replace(visit.status, forward_status=response.status)
@@ -143,19 +160,22 @@ class Handler:
         finally:
             response.close()
 
-    def _relayed_fields(self, request: ClientRequest, route: Route, upgrade: str | None) -> CIMultiDict[str]:
+    def _relayed_fields(self, request: ClientRequest, route: Route) -> CIMultiDict[str]:
         if route.mode is Mode.ADAPT:
             known = without_own_tags(request.fields)
             if known is None:
                 raise PreconditionFailed("If-Match names only tags that are ours, not the origin's")
             request = replace(request, fields=known)
-        return forward.to_origin(
+        fields = forward.to_origin(
             request,
             host=route.host,
             via=self._name,
             trusted_peer=forward.is_trusted(request.peer, self._trusted),
-            upgrade=upgrade,
+            upgrade=upgrade_wanted(request),
         )
+        if hops := hops_left(request):
+            fields["Max-Forwards"] = str(hops - 1)
+        return fields
 
     async def _changed(self, request: ClientRequest, routed: Routed) -> None:
         """What was stored for the target, by the route that a GET of it takes, holds no longer."""
@@ -164,12 +184,3 @@ class Handler:
         except ClientError:
             pass  # nothing can be stored, but for the credentials elsewhere
         await self._adapting.invalidate(request, routed)
-
-
-def _is_adaptable(request: ClientRequest) -> bool:
-    return (
-        request.method in {"GET", "HEAD"}
-        and not request.has_body
-        and upgrade_wanted(request) is None
-        and request.target != "*"
-    )

@@ -12,8 +12,29 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 Format = Literal["json", "console", "combined"]
 
+MOST_WAITING = 10_000
+"""Lines that wait to be written; where the reader of them is stuck, those that come then are lost."""
+
+_log = structlog.stdlib.get_logger("logs")
+
 
 class _Handover(QueueHandler):
+    """Its calls come one at a time: `handle` sees to that."""
+
+    def __init__(self, lines: queue.SimpleQueue[logging.LogRecord]) -> None:
+        super().__init__(lines)
+        self._lines = lines
+        self._lost = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        if self._lines.qsize() >= MOST_WAITING:
+            self._lost += 1
+            return
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            _log.warning("log lines were lost", count=lost)
+        super().enqueue(record)
+
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Hand the event over as it is: the other thread renders it."""
         return record

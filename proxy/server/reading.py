@@ -8,7 +8,7 @@ from aiohttp import web
 
 from proxy.errors import ClientError, MethodNotAllowed
 from proxy.semantics.fields import Fields, joined, list_members
-from proxy.semantics.forward import Network, client_address, is_trusted
+from proxy.semantics.forward import UNIX, Network, client_address, is_trusted
 from proxy.semantics.request import ClientRequest
 
 _ABSOLUTE: Final = re.compile(r"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
@@ -31,7 +31,7 @@ def read_request(request: web.BaseRequest, trusted: Sequence[Network]) -> Client
     is_server_wide = target == "*" and request.method == "OPTIONS"
     if not (target.startswith("/") or is_server_wide) or "#" in target:
         raise ClientError("the request target is malformed", reason="bad-target")
-    peer = request.remote or "unix"
+    peer = request.remote or UNIX
     if is_trusted(peer, trusted):
         scheme = _last(request.headers, "X-Forwarded-Proto", {"http", "https"}) or scheme
         authority = _last(request.headers, "X-Forwarded-Host") or authority

@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator
 
 from multidict import CIMultiDict
 
-from proxy.errors import AdapterError, ClientError
+from proxy.errors import AdapterError, ClientError, UploadTimeout
 from proxy.origin import Origin, OriginRequest, OriginResponse
-from proxy.semantics.fields import Fields, joined, list_members
-from proxy.semantics.request import ClientRequest
+from proxy.semantics.fields import Fields, joined
 from proxy.server.exchange import Exchange
 from proxy.server.tunnel import tunnel
 
@@ -19,35 +18,32 @@ READ_SIZE = 128 << 10
 """Bytes read ahead of a client, which may be slow, one of many, and none of whose answers are kept."""
 
 
-def upgrade_wanted(request: ClientRequest) -> str | None:
-    """The protocol that a request asks to switch to, if it is one that we can tunnel (RFC 9110 section 7.8)."""
-    fields = request.fields
-    connection = [option.lower() for option in list_members(joined(fields, "Connection") or "")]
-    protocol = joined(fields, "Upgrade")
-    able = request.method == "GET" and request.version >= (1, 1) and "upgrade" in connection
-    return protocol if able and protocol is not None and protocol.lower() == "websocket" else None
-
-
 class Relay:
-    """One request to one origin and back."""
+    """One request to one origin and back.  A tunnel that comes of it ends when `ending` is set."""
 
-    def __init__(self, exchange: Exchange, origin: Origin) -> None:
+    def __init__(self, exchange: Exchange, origin: Origin, ending: asyncio.Event) -> None:
         self._exchange = exchange
         self._origin = origin
+        self._ending = ending
         self._go_ahead = asyncio.Event()
+        self._response: OriginResponse | None = None
+        self._stalled: UploadTimeout | None = None
 
     async def ask(self, method: str, target: str, fields: Fields) -> OriginResponse:
         """Send the request with the client's body, if it has one.  Raises AdapterError."""
         request = self._exchange.request
         body = self._body() if request.body_exists else None
         try:
-            return await self._origin.fetch(
+            self._response = await self._origin.fetch(
                 OriginRequest(method, target, fields, body, self._interim, read_size=READ_SIZE)
             )
         except AdapterError as error:
+            if self._stalled is not None:
+                raise self._stalled from error
             if request.content.exception() is not None:
                 raise ClientError("the request's body is malformed", reason="bad-body") from error
             raise
+        return self._response
 
     async def answer(self, response: OriginResponse, fields: Fields, now: int) -> None:
         """Send what came: `fields` are the response's for the client."""
@@ -63,8 +59,10 @@ class Relay:
             while data := await response.read():
                 await exchange.write(data)
             await exchange.finish()
-        except AdapterError:
+        except AdapterError as error:
             exchange.cut_short()
+            if self._stalled is not None:
+                raise self._stalled from error
             raise
         except (ConnectionError, TimeoutError):
             exchange.abort()
@@ -74,7 +72,10 @@ class Relay:
         exchange = self._exchange
         origin = response.upgraded()
         await exchange.switch(fields, joined(response.fields, "Upgrade") or "", now=now)
-        exchange.body_bytes, _ = await tunnel(exchange.request.protocol, origin)
+        protocol = exchange.request.protocol
+        exchange.body_bytes, _ = await tunnel(
+            protocol, origin, send_idle=exchange.send_idle, ending=self._ending
+        )
 
     def _interim(self, status: int, reason: str, fields: Fields) -> None:
         if status == 100:
@@ -97,5 +98,15 @@ class Relay:
                     await self._go_ahead.wait()
             except TimeoutError:
                 self._interim(100, "Continue", CIMultiDict())
-        async for piece in self._exchange.request.content.iter_any():
+        while piece := await self._next_piece():
             yield piece
+
+    async def _next_piece(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._exchange.send_idle):
+                return await self._exchange.request.content.readany()
+        except TimeoutError:
+            self._stalled = UploadTimeout("the client stopped sending the request's body")
+            if self._response is not None:
+                self._response.close()  # its answer has begun, and waits for the rest of the question
+            raise self._stalled from None

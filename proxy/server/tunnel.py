@@ -1,4 +1,4 @@
-"""After a 101: bytes both ways, as they are, until either side closes (RFC 9110 section 7.8)."""
+"""After a 101: bytes both ways, as they are, until either side closes (RFC 9110 section 7.8), or we do."""
 
 import asyncio
 
@@ -7,6 +7,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
+
+from proxy.patience import give_up_after, patience
 
 BUFFER = 64 << 10
 """Bytes held for each direction before its sender is paused."""
@@ -26,29 +28,43 @@ class _Inlet:
         self.reader.feed_eof()
 
 
-async def tunnel(client: RequestHandler, origin: ResponseHandler) -> tuple[int, int]:
-    """Carry bytes between two upgraded connections.  Returns how many went to the client and to the origin."""
+async def tunnel(
+    client: RequestHandler, origin: ResponseHandler, *, send_idle: float, ending: asyncio.Event
+) -> tuple[int, int]:
+    """Carry bytes between two upgraded connections.  Returns how many went to the client and to the origin.
+
+    Either side may be silent for as long as it likes, but must take what the other sends within `send_idle`
+    seconds.  Nothing tells when a tunnel would be done: it ends at once when `ending` is set.
+    """
     loop = asyncio.get_running_loop()
     from_client, from_origin = _Inlet(client, loop), _Inlet(origin, loop)
     client.set_parser(from_client)  # type: ignore[arg-type]  # it wants a WebSocketReader, and uses these two methods
     origin.set_parser(from_origin, from_origin.reader)
-    to_client = asyncio.create_task(_carry(from_origin.reader, client, loop))
-    to_origin = asyncio.create_task(_carry(from_client.reader, origin, loop))
-    both = {to_client, to_origin}
+    to_client = asyncio.create_task(_carry(from_origin.reader, client, send_idle))
+    to_origin = asyncio.create_task(_carry(from_client.reader, origin, send_idle))
+    tasks = {to_client, to_origin, asyncio.create_task(ending.wait())}
     try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in both:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*both, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for end in (client, origin):
+            give_up_after(end.transport, send_idle)  # what is still on its way has its limit too
     return _carried(to_client), _carried(to_origin)
 
 
-async def _carry(reader: StreamReader, outlet: BaseProtocol, loop: asyncio.AbstractEventLoop) -> int:
-    writer = StreamWriter(outlet, loop)
+async def _carry(reader: StreamReader, outlet: BaseProtocol, send_idle: float) -> int:
+    writer = StreamWriter(outlet, asyncio.get_running_loop())
     try:
         while data := await reader.readany():
-            await writer.write(data)
+            await writer.write(data, drain=False)
+            if outlet.writing_paused:
+                async with patience(outlet.transport, send_idle):
+                    await writer.drain()
+    except TimeoutError:
+        if outlet.transport is not None:
+            outlet.transport.abort()  # it takes nothing: closing would wait for it
     except (ConnectionError, asyncio.CancelledError):
         pass  # either side has gone: the tunnel ends
     return writer.output_size

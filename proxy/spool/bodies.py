@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 from proxy.errors import SpoolError
@@ -32,6 +32,10 @@ class Bodies:
     def in_use(self) -> int:
         """How many are being read, or about to."""
         return len(self._busy) + len(self._opening)
+
+    def sizes_in_use(self) -> Iterator[tuple[str, int]]:
+        """Those that are being read, and their bytes on the disk."""
+        return ((generation, body.size) for generation, body in self._busy.items())
 
     def uses(self, generation: str) -> bool:
         """Does anyone read it, or is about to?"""

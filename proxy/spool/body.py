@@ -44,6 +44,11 @@ class Body:
         """Does anyone beside its keeper hold it?"""
         return self._holders > 1
 
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return os.fstat(self._fd).st_size
+
     def fileno(self) -> int:
         assert self._holders > 0, "a body is read only while it is held"
         return self._fd
@@ -79,14 +84,14 @@ class Body:
         status = os.fstat(self._fd)
         return status.st_size == length and status.st_nlink > 0 and not self._broken
 
-    async def read(self, start: int, stop: int) -> bytes:
+    async def read(self, start: int, stop: int) -> bytes | bytearray:
         """Exactly the bytes [start, stop), which must have been written.
 
         What is in the page cache is read here; a thread waits for the disk.  Raises SpoolError.
         """
         assert 0 <= start < stop
         try:
-            data = self._read_cached(start, stop)
+            data: bytes | bytearray | None = self._read_cached(start, stop)
             if data is None:
                 data = await self._in_thread(_read_all, self._fd, start, stop)
         except OSError as error:
@@ -115,7 +120,7 @@ class Body:
         working.exception()  # known to whoever waited, and nobody else cares
         self.release()
 
-    def _read_cached(self, start: int, stop: int) -> bytes | None:
+    def _read_cached(self, start: int, stop: int) -> bytearray | None:
         if not _NOWAIT:
             return None
         buffer = bytearray(stop - start)
@@ -125,7 +130,7 @@ class Body:
             if error.errno in {errno.EAGAIN, errno.EOPNOTSUPP}:  # not in the cache; a tmpfs
                 return None
             raise
-        return bytes(buffer) if count == len(buffer) else None
+        return buffer if count == len(buffer) else None
 
 
 def _read_all(fd: int, start: int, stop: int) -> bytes:

@@ -103,6 +103,17 @@ class Catalogue:
         """What is stored for one credential."""
         return await self._on_shelf(self._shelf.in_partition, partition)
 
+    async def of_target(self, target: bytes) -> list[Candidate]:
+        """What is stored of one target, for whichever credential."""
+        return await self._on_shelf(self._shelf.of_target, target)
+
+    async def unused_partitions(self, seconds: float, limit: int) -> list[bytes]:
+        """Credentials of which nothing was used for so long."""
+        used, self._used = self._used, {}
+        await self._on_shelf(self._shelf.touch, used)
+        since = _microseconds() - int(seconds * 1_000_000)
+        return await self._on_shelf(self._shelf.unused_partitions, since, limit)
+
     async def oldest(self, limit: int) -> list[Candidate]:
         """The least recently used objects, oldest first."""
         used, self._used = self._used, {}

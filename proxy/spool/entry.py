@@ -14,7 +14,7 @@ from proxy.semantics.own_tags import own_tag
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
 
-FORMAT = 1
+FORMAT = 2
 """Of the head file; a head of another format is not read."""
 
 _GENERATION = re.compile(r"[0-9a-f]{32}")
@@ -27,9 +27,14 @@ def new_generation() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored object.  `key` is its primary key's digest; `partition` that of the credential it belongs to."""
+    """A stored object.
+
+    `key` is its primary key's digest, `target` that of the target's shared key, the same for all credentials;
+    `partition` is the digest of the credential it belongs to.
+    """
 
     key: bytes
+    target: bytes
     generation: str
     label: str
     partition: bytes | None
@@ -55,6 +60,7 @@ def dump_head(entry: Entry) -> str:
         {
             "format": FORMAT,
             "key": entry.key.hex(),
+            "target": entry.target.hex(),
             "generation": entry.generation,
             "label": entry.label,
             "partition": entry.partition.hex() if entry.partition else None,
@@ -86,6 +92,7 @@ def load_head(text: str | bytes) -> Entry:
         )
         return Entry(
             key=bytes.fromhex(head["key"]),
+            target=bytes.fromhex(head["target"]),
             generation=head["generation"],
             label=str(head["label"]),
             partition=bytes.fromhex(head["partition"]) if head["partition"] else None,

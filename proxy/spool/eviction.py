@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from proxy.spool.entry import Entry
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -11,6 +13,10 @@ class Candidate:
     generation: str
     key: bytes
     size: int
+
+    @classmethod
+    def of(cls, entry: Entry) -> "Candidate":
+        return cls(entry.generation, entry.key, entry.length)
 
 
 def choose(oldest_first: Iterable[Candidate], need: int, *, spared: Callable[[str], bool]) -> list[Candidate]:

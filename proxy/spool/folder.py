@@ -141,7 +141,8 @@ def claim(root: Path) -> Claim:
             lock, fcntl.LOCK_EX | fcntl.LOCK_NB
         )  # not lockf: that is lost with any descriptor of the file
         for leftover in paths.filling.iterdir():
-            leftover.unlink()
+            if leftover.is_symlink() or not leftover.is_dir():  # a folder is not ours
+                leftover.unlink()
         orderly = paths.orderly.exists()
         paths.orderly.unlink(missing_ok=True)
         return Claim(paths, _secret(paths), orderly, lock)

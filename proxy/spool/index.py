@@ -12,7 +12,7 @@ from proxy.errors import SpoolError
 from proxy.spool.entry import Entry, dump_head, load_head
 from proxy.spool.eviction import Candidate
 
-FORMAT = 1
+FORMAT = 2
 """Of the tables; an index of another format is made anew."""
 MAX_VARIANTS = 64
 """Entries under one key.  An origin that varies by User-Agent has no end of them, and a lookup reads them all."""
@@ -23,13 +23,15 @@ _SCHEMA = """
 CREATE TABLE objects (
     generation TEXT PRIMARY KEY,
     key        BLOB NOT NULL,
+    target     BLOB NOT NULL,
     partition  BLOB,
     size       INTEGER NOT NULL,
     used       INTEGER NOT NULL,  -- microseconds since the epoch
     head       TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX objects_by_key ON objects (key);
-CREATE INDEX objects_by_partition ON objects (partition) WHERE partition IS NOT NULL;
+CREATE INDEX objects_by_target ON objects (target);
+CREATE INDEX objects_by_partition ON objects (partition, used) WHERE partition IS NOT NULL;
 CREATE INDEX objects_by_use ON objects (used, key, size);
 CREATE TABLE usage (bytes INTEGER NOT NULL, objects INTEGER NOT NULL);
 INSERT INTO usage VALUES (0, 0);
@@ -81,6 +83,23 @@ class Index:
         )
 
     @_mapped()
+    def of_target(self, target: bytes) -> list[Candidate]:
+        """What is stored of one target, for whichever credential."""
+        return _candidates(
+            self._writer.execute("SELECT generation, key, size FROM objects WHERE target = ?", (target,))
+        )
+
+    @_mapped()
+    def unused_partitions(self, since: int, limit: int) -> list[bytes]:
+        """Credentials of which nothing was used `since` then (microseconds since the epoch)."""
+        rows = self._writer.execute(
+            "SELECT partition FROM objects WHERE partition IS NOT NULL"
+            " GROUP BY partition HAVING max(used) < ? LIMIT ?",
+            (since, limit),
+        )
+        return [bytes(partition) for (partition,) in rows]
+
+    @_mapped()
     def usage(self) -> tuple[int, int]:
         """Bytes and objects."""
         [(size, objects)] = self._reader.execute("SELECT bytes, objects FROM usage")
@@ -101,8 +120,16 @@ class Index:
             ]
             gone = self.remove(replaced)
             self._writer.execute(
-                "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)",
-                (entry.generation, entry.key, entry.partition, entry.length, used, dump_head(entry)),
+                "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    entry.generation,
+                    entry.key,
+                    entry.target,
+                    entry.partition,
+                    entry.length,
+                    used,
+                    dump_head(entry),
+                ),
             )
         return gone
 

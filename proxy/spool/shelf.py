@@ -15,7 +15,7 @@ import structlog
 from proxy.errors import SpoolError
 from proxy.spool.entry import Entry, dump_head, load_head
 from proxy.spool.eviction import Candidate
-from proxy.spool.folder import FillingFiles, Paths, write_file
+from proxy.spool.folder import Claim, FillingFiles, Paths, claim, write_file
 from proxy.spool.index import Index
 
 _log = structlog.stdlib.get_logger("spool")
@@ -51,6 +51,14 @@ class Shelf:
     def in_partition(self, partition: bytes) -> list[Candidate]:
         """What is stored for one credential."""
         return self._index.in_partition(partition)
+
+    def of_target(self, target: bytes) -> list[Candidate]:
+        """What is stored of one target, for whichever credential."""
+        return self._index.of_target(target)
+
+    def unused_partitions(self, since: int, limit: int) -> list[bytes]:
+        """Credentials of which nothing was used `since` then (microseconds since the epoch)."""
+        return self._index.unused_partitions(since, limit)
 
     def usage(self) -> tuple[int, int]:
         """Bytes and objects."""
@@ -149,3 +157,13 @@ def _unlink_file(path: Path) -> None:
     except OSError as error:
         if error.errno != errno.ENOENT:
             _log.warning("cannot delete a file of the spool", path=str(path), why=error.strerror)
+
+
+def take_over(root: Path) -> tuple[Claim, Shelf]:
+    """The folder and what lies in it.  Blocks.  Raises SpoolError, in words for the person who started us."""
+    owned = claim(root)
+    try:
+        return owned, Shelf(owned.paths)
+    except BaseException:
+        owned.release(orderly=False)
+        raise

@@ -4,11 +4,11 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
@@ -19,9 +19,9 @@ from proxy.spool.catalogue import Catalogue
 from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate, choose
 from proxy.spool.filling import Filling
-from proxy.spool.folder import Claim, FillingFiles, claim
+from proxy.spool.folder import Claim, FillingFiles
 from proxy.spool.room import Reservation, Room
-from proxy.spool.shelf import Shelf
+from proxy.spool.shelf import Shelf, take_over
 from proxy.spool.whole import whole
 
 P = ParamSpec("P")
@@ -59,7 +59,7 @@ class Spool:
     @classmethod
     async def open(cls, root: Path, *, max_size: int, max_object_size: int, min_free: int) -> "Spool":
         """Create the folder or take it over.  Raises SpoolError, in words for the person who started us."""
-        owned, shelf = await asyncio.to_thread(_take_over, root)
+        owned, shelf = await asyncio.to_thread(take_over, root)
         return cls(owned, shelf, max_size=max_size, max_object_size=max_object_size, min_free=min_free)
 
     def __repr__(self) -> str:
@@ -117,7 +117,7 @@ class Spool:
         async with self._admitting:
             await self._measure()
             while (need := self.room.shortfall(more)) > 0:
-                victims = await self._victims(need) if need <= self.room.stored else []
+                victims = await self._victims(need) if need <= self._evictable() else []
                 if not victims:
                     raise SpoolFull(f"the spool {self.paths.root} is full: {need} bytes are missing")
                 await self._remove(victims)
@@ -133,6 +133,11 @@ class Spool:
             raise SpoolError(f"cannot read the spool folder {self.paths.root}: {error.strerror}") from error
         self.room.free = disk.f_bavail * disk.f_frsize
         self._measured = time.monotonic()
+
+    def _evictable(self) -> int:
+        """Bytes of what is stored and not being read."""
+        in_use = sum(size for name, size in self._bodies.sizes_in_use() if not self._catalogue.hides(name))
+        return self.room.stored - in_use
 
     async def _victims(self, need: int) -> list[Candidate]:
         """Whom to evict.  Good until the next await: then somebody may have begun to read one of them."""
@@ -184,7 +189,7 @@ class Spool:
         filling.body.release()
         self._forget(gone)
         if filling.retracted:
-            await self._remove([Candidate(entry.generation, entry.key, entry.length)])
+            await self._remove([Candidate.of(entry)])
         else:
             self._catalogue.reveal(entry)
 
@@ -205,21 +210,28 @@ class Spool:
 
     async def drop(self, entries: Iterable[Entry]) -> None:
         """Forget objects and unlink them; their readers may finish.  What is gone already is no matter."""
-        gone = [Candidate(entry.generation, entry.key, entry.length) for entry in entries]
-        try:
-            await whole(self._remove(gone))
-        except SpoolError as error:
-            _log.error("the index cannot be written", why=str(error))
+        await self._whole(self._remove([Candidate.of(entry) for entry in entries]))
 
     async def drop_partition(self, partition: bytes) -> None:
         """Forget all that is stored for one credential."""
+        await self._whole(self._remove_found(self._catalogue.in_partition(partition)))
+
+    async def drop_target(self, target: bytes) -> None:
+        """Forget all that is stored of one target, for whichever credential."""
+        await self._whole(self._remove_found(self._catalogue.of_target(target)))
+
+    async def unused_partitions(self, seconds: float, limit: int) -> list[bytes]:
+        """Credentials of which nothing stored was used for so long.  Raises SpoolError."""
+        return await self._catalogue.unused_partitions(seconds, limit)
+
+    async def _whole(self, dropping: Coroutine[Any, Any, None]) -> None:
         try:
-            await whole(self._drop_partition(partition))
+            await whole(dropping)
         except SpoolError as error:
             _log.error("the index cannot be written", why=str(error))
 
-    async def _drop_partition(self, partition: bytes) -> None:
-        await self._remove(await self._catalogue.in_partition(partition))
+    async def _remove_found(self, finding: Coroutine[Any, Any, list[Candidate]]) -> None:
+        await self._remove(await finding)
 
     async def _remove(self, gone: Sequence[Candidate]) -> None:
         removed = await self._catalogue.remove(gone)
@@ -281,12 +293,3 @@ class Spool:
     async def _on_disk(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run blocking file work in a thread.  OSError passes through as it is."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, partial(work, *args, **kwargs))
-
-
-def _take_over(root: Path) -> tuple[Claim, Shelf]:
-    owned = claim(root)
-    try:
-        return owned, Shelf(owned.paths)
-    except BaseException:
-        owned.release(orderly=False)
-        raise

@@ -366,8 +366,8 @@ async def test_what_is_still_arriving_can_be_validated(
 async def test_without_validators_a_stale_object_is_fetched_anew(
     start_adapter: StartAdapter, origin: ScriptedOrigin
 ) -> None:
-    adapter = await start_adapter(**STALE_AT_ONCE)
-    origin.serve("/film.mp4", FILM)
+    adapter = await start_adapter()
+    origin.serve("/film.mp4", FILM, headers={"Cache-Control": "max-age=60", "Age": "100"})
     async with adapter.wire() as wire:
         first = await wire.get("/film.mp4")
         await settled(adapter, origin)

@@ -29,7 +29,6 @@ NAME = "range-adapter"
             CacheStatus(forward=Forward.BYPASS, detail='it said "no"'),
             'range-adapter;fwd=bypass;detail="it said \\"no\\""',
         ),
-        (CacheStatus(hit=True, key="http://a/b c"), 'range-adapter;hit;key="http://a/b c"'),
         (CacheStatus(hit=True, ttl=2**63), "range-adapter;hit;ttl=999999999999999"),
     ],
 )
@@ -53,7 +52,6 @@ def test_a_name_that_is_no_token_is_a_string() -> None:
 
 @given(
     name=st.text(),
-    key=st.none() | st.text(),
     detail=st.none() | st.text(),
     ttl=st.none() | st.integers(),
     forward=st.none() | st.sampled_from(Forward),
@@ -61,13 +59,12 @@ def test_a_name_that_is_no_token_is_a_string() -> None:
 )
 def test_whatever_happens_the_field_is_a_list_whose_last_member_is_ours(
     name: str,
-    key: str | None,
     detail: str | None,
     ttl: int | None,
     forward: Forward | None,
     upstream: str | None,
 ) -> None:
-    status = CacheStatus(hit=forward is None, forward=forward, ttl=ttl, key=key, detail=detail)
+    status = CacheStatus(hit=forward is None, forward=forward, ttl=ttl, detail=detail)
     members: Any = http_sf.parse(render(name, status, upstream).encode(), tltype="list")
     _, parameters = members[-1]
     assert parameters.get("hit", False) is (forward is None)

@@ -14,9 +14,11 @@ from proxy.semantics.forward import (
     to_client,
     to_origin,
 )
+from proxy.semantics.key import KeyRules
 from proxy.semantics.request import ClientRequest
 from tests.semantics.exchanges import Lines, request
 
+KEY = KeyRules()
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
 
@@ -24,8 +26,10 @@ def relayed(asked: ClientRequest, *, trusted: bool = False, upgrade: str | None 
     return to_origin(asked, host="origin:80", via="range-adapter", trusted_peer=trusted, upgrade=upgrade)
 
 
-def filled(asked: ClientRequest, *, trusted: bool = False) -> CIMultiDict[str]:
-    return fill_fields(asked, host="origin:80", via="range-adapter", trusted_peer=trusted)
+def filled(
+    asked: ClientRequest, *, host: str | None = "origin:80", key: KeyRules = KEY, trusted: bool = False
+) -> CIMultiDict[str]:
+    return fill_fields(asked, host=host, key=key, via="range-adapter", trusted_peer=trusted)
 
 
 ADDED = {"Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Via"}
@@ -191,6 +195,18 @@ def test_a_fill_names_host_and_scheme_as_its_key_does_whoever_claims_others(trus
     assert fields["Via"] == "1.0 front, 1.1 range-adapter"
 
 
+@pytest.mark.parametrize("host", ["origin:80", "media.example"])
+def test_a_fill_for_all_hosts_names_none_of_a_client(host: str) -> None:
+    asked = request({"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Host": "evil.example"})
+    evil = replace(asked, host="evil.example")
+    fields = filled(evil, host=host, key=KeyRules(("path", "query")))
+    assert (fields["Host"], fields["X-Forwarded-Host"]) == (host, host)
+    assert "evil" not in str(fields)
+    own = filled(evil, host=host)
+    assert (own["Host"], own["X-Forwarded-Host"]) == (host, "evil.example")
+    assert "host=evil.example;" in own["Forwarded"]
+
+
 # --- To the client --------------------------------------------------------------------------------
 
 
@@ -245,6 +261,15 @@ def test_the_client_is_the_rightmost_address_that_no_trusted_proxy_owns(
     peer: str, trail: Lines, expected: str
 ) -> None:
     assert client_address(peer, CIMultiDict(trail), TRUSTED) == expected
+
+
+def test_who_comes_by_a_unix_socket_is_trusted_by_that_word_alone() -> None:
+    trail = CIMultiDict({"X-Forwarded-For": "9.9.9.9, 1.1.1.1, 10.0.0.2"})
+    assert client_address("unix", trail, TRUSTED) == "unix"
+    assert client_address("unix", trail, [*TRUSTED, "unix"]) == "1.1.1.1"
+    assert client_address("unix", CIMultiDict(), ["unix"]) == "unix"
+    assert is_trusted("unix", ["unix"])
+    assert not is_trusted("10.1.2.3", ["unix"])
 
 
 def test_a_peer_is_trusted_by_its_network_in_whatever_form_its_address_comes() -> None:

@@ -284,7 +284,15 @@ def test_head_of_a_length_unknown() -> None:
 # --- Other statuses, other origins ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [203, 301, 404, 410, 500])
+def test_another_success_has_conditions_but_no_ranges() -> None:
+    other = stored(FULL, 1000, status=203)
+    ranged = answer({"Range": "bytes=0-4"}, other)
+    assert (ranged.status, ranged.length) == (203, 1000)
+    assert answer({"If-None-Match": "*"}, other).status == 304
+    assert answer({"If-Match": '"x"'}, other).status == 412
+
+
+@pytest.mark.parametrize("status", [301, 404, 410, 500])
 def test_other_statuses_are_whole_and_unconditional(status: int) -> None:
     other = stored(FULL | {"Location": "/w.mp4"}, 1000, status=status)
     for lines in (

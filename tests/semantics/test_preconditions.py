@@ -270,8 +270,16 @@ def test_what_passes_goes_on_to_the_range() -> None:
     assert not range_applies({**passes, "If-Range": '"b"'})
 
 
-@pytest.mark.parametrize("status", [203, 204, 206, 301, 304, 404, 410, 500, 502])
-def test_only_a_200_has_preconditions(status: int) -> None:
+@pytest.mark.parametrize("status", [200, 201, 203, 204, 206, 299])
+def test_what_succeeds_has_preconditions(status: int) -> None:
+    assert verdict({"If-Match": '"b"'}, status=status) is FAILED
+    assert verdict({"If-None-Match": '"a"'}, status=status) is NOT_MODIFIED
+    ranged = evaluate(request({"Range": "bytes=0-4"}), STRONG, status)
+    assert ranged == Evaluation(PROCEED, range_applies=status == 200)
+
+
+@pytest.mark.parametrize("status", [300, 301, 304, 404, 410, 500, 502])
+def test_what_does_not_succeed_has_none(status: int) -> None:
     for lines in ({"If-Match": '"b"'}, {"If-None-Match": '"a"'}, {"Range": "bytes=0-4"}):
         assert evaluate(request(lines), STRONG, status) == Evaluation(PROCEED, range_applies=False)
 

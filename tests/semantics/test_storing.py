@@ -1,11 +1,9 @@
 """What a shared cache may store, and for whom."""
 
-from dataclasses import replace
-
 import pytest
 from multidict import CIMultiDict
 
-from proxy.semantics.freshness import Basis, Scope
+from proxy.semantics.freshness import Scope
 from proxy.semantics.policy import CachePolicy
 from proxy.semantics.request import ClientRequest
 from proxy.semantics.reuse import usable_shared
@@ -48,9 +46,11 @@ def kept(lines: Lines, *, asked: ClientRequest | None = None, policy: CachePolic
         (HTML | cc("no-cache") | {"Last-Modified": date(-9)}, Scope.SHARED),
         (HTML | {"Pragma": "no-cache"}, NoStore.NO_VALIDATOR),
         (HTML | {"Expires": "0"} | TAG, Scope.SHARED),
-        (VIDEO | cc("max-age=0"), Scope.SHARED),
-        (VIDEO | cc("no-cache"), Scope.SHARED),
-        (VIDEO | {"Pragma": "no-cache"}, Scope.SHARED),
+        (VIDEO | cc("max-age=0"), NoStore.NO_VALIDATOR),
+        (VIDEO | cc("max-age=0") | TAG, Scope.SHARED),
+        (VIDEO | cc("no-cache"), NoStore.NO_VALIDATOR),
+        (VIDEO | cc("no-cache") | {"Last-Modified": date(-9)}, Scope.SHARED),
+        (VIDEO | {"Pragma": "no-cache"}, NoStore.NO_VALIDATOR),
         (VIDEO | cc("no-store"), NoStore.NO_STORE),
         (VIDEO | cc("max-age=60, no-store"), NoStore.NO_STORE),
         (VIDEO | cc("private"), NoStore.PRIVATE),
@@ -107,21 +107,18 @@ def test_must_understand_stores_what_is_understood_and_nothing_else() -> None:
 
 
 def test_only_the_ttl_of_a_200_media_answer_is_the_routes() -> None:
-    assert kept(VIDEO).lifetime.basis is Basis.POLICY
+    assert verdict(VIDEO) is Scope.SHARED
     assert verdict(VIDEO, status=404) is NoStore.NO_FRESHNESS
 
 
-def test_an_answer_is_stored_only_for_a_plain_get() -> None:
-    assert verdict(VIDEO, asked=request(method="HEAD")) is NoStore.METHOD
-    assert verdict(VIDEO, asked=request(method="get")) is NoStore.METHOD
-    assert verdict(VIDEO, asked=replace(request(), has_body=True)) is NoStore.REQUEST_BODY
+def test_what_a_request_says_of_caches_counts_and_not_which_part_it_wants() -> None:
     assert verdict(VIDEO, asked=request(cc("no-store"))) is NoStore.REQUEST_NO_STORE
     assert verdict(VIDEO, asked=request({"Range": "bytes=0-1", "If-None-Match": "*"})) is Scope.SHARED
 
 
 def test_the_routes_ttl_wins_over_a_disrespected_origin_but_not_over_no_store_and_private() -> None:
     policy = CachePolicy(respect_origin=False, ttl=5)
-    assert kept(VIDEO | cc("no-cache, max-age=900"), policy=policy).lifetime.seconds == 5
+    assert verdict(VIDEO | cc("no-cache"), policy=policy) is Scope.SHARED
     assert verdict(VIDEO | cc("no-store"), policy=policy) is NoStore.NO_STORE
     assert verdict(VIDEO | cc("private"), policy=policy) is NoStore.PRIVATE
 
@@ -162,10 +159,33 @@ def test_the_routes_ttl_wins_over_a_disrespected_origin_but_not_over_no_store_an
 def test_an_answer_to_credentials_is_shared_only_if_its_origin_says_so(
     credentials: dict[str, str], lines: dict[str, str], expected: Scope
 ) -> None:
-    assert verdict(VIDEO | lines, asked=request(credentials)) is expected
-    anonymous = fetched(VIDEO | lines)
+    assert verdict(VIDEO | TAG | lines, asked=request(credentials)) is expected
+    anonymous = fetched(VIDEO | TAG | lines)
     assert usable_shared(anonymous, request(credentials), POLICY) is (expected is Scope.SHARED)
     assert usable_shared(anonymous, request(), POLICY), "the anonymous may always have what they fetched"
+
+
+@pytest.mark.parametrize(
+    ("authorization", "expected"),
+    [
+        ("Basic dTpw", Scope.PARTITION),
+        ("bearer  abc", Scope.PARTITION),
+        ("BEARER abc", Scope.PARTITION),
+        ('Digest username="u", nc=00000001', NoStore.CREDENTIALS),
+        ("AWS4-HMAC-SHA256 Credential=a", NoStore.CREDENTIALS),
+        ("Negotiate YII=", NoStore.CREDENTIALS),
+        ("Basically x", NoStore.CREDENTIALS),
+        ("", NoStore.CREDENTIALS),
+    ],
+)
+def test_credentials_that_change_with_each_request_have_nothing_kept_for_them(
+    authorization: str, expected: Scope | NoStore
+) -> None:
+    asked = request({"Authorization": authorization})
+    assert verdict(VIDEO, asked=asked) is expected
+    assert verdict(VIDEO, asked=request({"Authorization": authorization} | COOKIE)) is expected
+    assert verdict(VIDEO | cc("public"), asked=asked) is Scope.SHARED
+    assert verdict(VIDEO, asked=asked, policy=CachePolicy(shared=True)) is Scope.SHARED
 
 
 def test_what_is_in_a_partition_is_usable_to_whoever_has_its_key() -> None:

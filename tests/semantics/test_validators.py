@@ -179,6 +179,17 @@ def test_a_passing_response_keeps_its_own(lines: list[str], etag: EntityTag | No
     assert validators == Validators(etag, ())
 
 
+@pytest.mark.parametrize("coding", ["gzip", "BR", "gzip, identity"])
+def test_the_tag_of_a_stored_coded_response_is_weak_for_origins_that_give_it_to_every_coding(
+    coding: str,
+) -> None:
+    fields = CIMultiDict({"ETag": '"a"', "Content-Encoding": coding})
+    assert origin_validators(fields, B) == Validators(B, (WEAK_A,))
+    assert origin_validators(fields, None) == Validators(A)
+    fields["Content-Encoding"] = "Identity"
+    assert origin_validators(fields, B) == origin_validators(fields, None) == Validators(A)
+
+
 def test_dates_of_the_origin() -> None:
     fields = CIMultiDict({"Last-Modified": LAST_MODIFIED, "Date": DATE})
     assert origin_validators(fields, B) == Validators(B, (), 1403716338, 1403946000)

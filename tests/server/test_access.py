@@ -163,3 +163,70 @@ async def test_how_an_answer_ended(origin: ScriptedOrigin, tmp_path: Path) -> No
     assert [event["reason"] for event in events if event["event"] == "the origin failed"] == [
         "origin-unreachable"
     ]
+
+
+async def test_a_range_that_is_ignored_is_told(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    origin.serve("/film.mp4", FILM)
+    origin.serve("/live.mp4", FILM, headers={"Cache-Control": "no-store"})
+    asked = {
+        "bytes=9-1": "malformed-range",
+        "items=0-1": "range-unit",
+        "bytes=" + ",".join(["0-0"] * 1000): "too-many-ranges",
+        "bytes=0-,0-": "amplifying-ranges",
+    }
+    async with serving(origin, tmp_path) as service:
+        await service.ready()
+        async with Wire(service.url) as wire:
+            await wire.get("/film.mp4", Range="bytes=0-1")
+            for value, reason in asked.items():
+                response = await wire.get("/film.mp4", Range=value)
+                assert (response.status, response.body) == (200, FILM)
+                assert response.cache_status.endswith(f";detail={reason}")
+            assert (await wire.get("/live.mp4", Range="items=1")).cache_status.endswith(";detail=no-store")
+            assert (await wire.get("/live.mp4", Range="bytes=5-6,0-1")).status == 200
+        service.process.send_signal(signal.SIGTERM)
+        _, errors = await service.ended()
+    events = [json.loads(line) for line in errors.splitlines()]
+    told = [event.get("range_ignored") for event in events if event.get("logger") == "access"]
+    assert told == [None, *asked.values(), "range-unit", "descending-ranges"]
+
+
+_STUCK = """
+import os, sys, structlog
+from proxy.server import logs
+reading, writing = os.pipe()
+sys.stderr = os.fdopen(writing, "w")
+logs.MOST_WAITING = 3
+listener = logs.configure(level="info", style="json")
+log = structlog.stdlib.get_logger("server")
+for number in range(100):
+    log.info("line", number=number, weight="x" * 100_000)  # the pipe is full, the rest waits
+os.set_blocking(reading, False)
+import time
+def drain():
+    try:
+        return os.read(reading, 1 << 20)
+    except BlockingIOError:
+        time.sleep(0.001)
+        return b""
+data = b""
+while data.count(b"\\n") < 3:
+    data += drain()
+log.info("the last")
+while b"the last" not in data or not data.endswith(b"\\n"):
+    data += drain()
+listener.stop()
+sys.stdout.write(data.decode())
+"""
+
+
+def test_a_reader_of_the_log_that_is_stuck_costs_lines_not_memory() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STUCK], capture_output=True, text=True, check=True, timeout=60
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    *kept, lost, last = lines
+    assert [line["number"] for line in kept] == list(range(len(kept)))
+    assert len(kept) <= 5
+    assert (lost["event"], lost["count"]) == ("log lines were lost", 100 - len(kept))
+    assert last["event"] == "the last"

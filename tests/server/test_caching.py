@@ -268,6 +268,28 @@ async def test_media_types_are_the_routes(start_adapter: StartAdapter, origin: S
         assert not await hits(wire, "/film.mp4")
 
 
+async def test_without_the_host_in_the_key_the_origin_hears_of_no_clients_host(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await adapter_with(start_adapter, key="path")
+    origin.serve("/film.mp4", FILM)
+    async with adapter.wire() as wire:
+        assert (await wire.get("/film.mp4", Host="evil.example")).status == 200
+    (asked,) = origin.requests
+    authority = f"127.0.0.1:{origin.port}"
+    assert asked.header("Host") == asked.header("X-Forwarded-Host") == authority
+    assert f'host="{authority}"' in (asked.header("Forwarded") or "")
+    assert "evil" not in str(asked.headers)
+
+
+async def test_the_ttl_holds_for_an_origin_whose_clock_is_hours_behind(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    origin.serve("/film.mp4", FILM, headers={"Date": "Wed, 25 Jun 2014 17:12:18 GMT"})
+    async with adapter.wire() as wire:
+        assert await hits(wire, "/film.mp4")
+
+
 @pytest.mark.parametrize(
     ("key", "same", "other"),
     [

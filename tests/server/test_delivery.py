@@ -61,6 +61,9 @@ class Memory:
             raise self._error
         return len(self._data)
 
+    async def wait_for_end(self) -> int:
+        return len(self._data)
+
     async def read(self, start: int, stop: int) -> bytes:
         return self._data[start:stop]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Adapter, StartAdapter
-from tests.scripted_origin import Head, ScriptedOrigin, Stall
+from tests.scripted_origin import Gate, Head, Pause, ScriptedOrigin, Stall
 from tests.server.process import serving
 from tests.together import busy, until
 from tests.wire import Truncated, Wire
@@ -122,8 +122,8 @@ async def test_a_client_that_takes_nothing_does_not_delay_the_end(
         assert time.monotonic() - begun < 5
 
 
-async def test_a_tunnel_ends_with_the_service(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
-    adapter = await start_adapter(server={"timeouts": {"drain": "100ms"}})
+async def test_a_tunnel_does_not_delay_the_end(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
+    adapter = await start_adapter(server={"timeouts": {"drain": "60s"}})
     switching = Head(101, {"Connection": "Upgrade", "Upgrade": "websocket"})
     origin.on("/ws", [switching, Stall()])
     async with adapter.wire() as wire:
@@ -134,6 +134,21 @@ async def test_a_tunnel_ends_with_the_service(start_adapter: StartAdapter, origi
         assert time.monotonic() - begun < 5
         assert await wire.closed()
     await origin.disconnected("/ws")
+
+
+async def test_a_tunnel_that_opens_during_the_end_ends_too(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start_adapter(server={"timeouts": {"drain": "60s"}})
+    gate = Gate()
+    origin.on("/ws", [Pause(gate), Head(101, {"Connection": "Upgrade", "Upgrade": "websocket"}), Stall()])
+    async with adapter.wire() as wire:
+        await wire.request("GET", "/ws", Connection="Upgrade", Upgrade="websocket")
+        await gate.reached()
+        stopping = asyncio.create_task(adapter.service.stop())
+        await until(lambda: adapter.service.draining)
+        gate.open()
+        await asyncio.wait_for(stopping, 5)
 
 
 async def test_nobody_can_tell_a_cut_http_1_0_answer_from_nothing_by_a_clean_end(

@@ -109,6 +109,22 @@ async def test_a_unix_socket(start_adapter: StartAdapter, origin: ScriptedOrigin
         assert (request.header("Forwarded") or "").startswith("for=unknown;host=")
 
 
+@pytest.mark.parametrize("trusted", [[], ["0.0.0.0/0", "::/0"], ["unix"]])
+async def test_a_proxy_behind_a_unix_socket(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, tmp_path: Path, trusted: list[str]
+) -> None:
+    path = str(tmp_path / "door")
+    await start_adapter(server={"listen": f"unix:{path}", "trusted_proxies": trusted})
+    claims = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
+    async with UnixWire(path) as wire:
+        await wire.request("BREW", "/x", claims.items())
+        await wire.response()
+    [request] = origin.requests
+    believed = trusted == ["unix"]
+    assert request.header("X-Forwarded-Proto") == ("https" if believed else "http")
+    assert request.header("X-Forwarded-For") == ("192.0.2.1" if believed else None)
+
+
 # --- Slow clients ---------------------------------------------------------------------------------
 
 SIZE = 48 << 20

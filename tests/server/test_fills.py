@@ -291,6 +291,79 @@ async def test_past_the_wait_nothing_waits_for_a_first_byte(
         assert (await wire.head("/film")).status == 200
 
 
+@pytest.mark.parametrize("ask", ["bytes=0-9", "bytes=0-", "bytes=-5", "HEAD"])
+async def test_what_turns_out_too_large_to_store_is_not_waited_for(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, ask: str
+) -> None:
+    film = FILM * 4
+    adapter = await start_adapter(spool={"max_object_size": "1MB"}, **waiting("1h"))
+    origin.serve("/film", film, chunked=True)
+    async with adapter.wire() as wire:
+        if ask == "HEAD":
+            assert (await wire.head("/film")).status == 200
+        elif (response := await wire.get("/film", Range=ask)).status == 206:
+            assert response.body == film[:10]
+        else:
+            assert (response.status, response.body) == (200, film)
+
+
+@pytest.mark.parametrize("ask", ["items=0-1", "bytes=5-2", "bytes=" + "0-0," * 101])
+async def test_for_a_range_that_is_ignored_nobody_waits(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, ask: str
+) -> None:
+    adapter = await start_adapter(**waiting("1h"))
+    origin.serve("/film", FILM, chunked=True)
+    gate = origin.gate("/film", at=1000)
+    async with adapter.wire() as wire:
+        await wire.request("GET", "/film", Range=ask)
+        assert (await wire.response_head()).status == 200
+        gate.open()
+
+
+# Connections to the origin
+
+
+async def test_what_is_fetched_for_nobody_leaves_connections_to_others(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start_adapter(origins={"legacy": {"url": origin.url, "max_connections": 4}})
+    gates = []
+    for number in range(4):
+        origin.serve(f"/{number}", FILM)
+        gates.append(origin.gate(f"/{number}", at=1000))
+    origin.on("/login", [Head(204)])
+    for number in range(3):
+        assert (await fetch(adapter, f"/{number}", Range="bytes=0-0")).body == FILM[:1]
+    async with adapter.wire() as waiting:
+        await waiting.request("GET", "/3", Range="bytes=0-0")
+        async with adapter.wire() as wire:
+            await wire.request("POST", "/login")
+            assert (await wire.response()).status == 204
+        assert origin.count("/3") == 0
+        gates[0].open()
+        assert (await waiting.response()).body == FILM[:1]
+    for gate in gates:
+        gate.open()
+
+
+async def test_who_waits_too_long_for_a_slot_is_told(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    legacy = {"url": origin.url, "max_connections": 1, "timeouts": {"first_byte": "300ms"}}
+    adapter = await start_adapter(origins={"legacy": legacy})
+    for path in ("/film", "/other"):
+        origin.serve(path, FILM)
+    gate = origin.gate("/film", at=1000)
+    await fetch(adapter, "/film", Range="bytes=0-0")
+    response = await fetch(adapter, "/other")
+    assert response.status == 503
+    assert "Retry-After" in response.fields
+    assert "no-fill-slot" in response.cache_status
+    gate.open()
+    await origin.idle()
+    assert (await fetch(adapter, "/other")).body == FILM
+
+
 # Any object, any ranges, any moment
 
 

@@ -564,3 +564,86 @@ async def test_a_log_line_takes_any_bytes(
             await wire.get("/\xff", User_Agent="\xe9")
             await wire.get("/none")
     assert len(origin.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "sent", [b"Content-Length: 9\r\n\r\nab", b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"]
+)
+async def test_a_stalled_upload_is_cut_off(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, sent: bytes
+) -> None:
+    relay = await start_adapter(server={"timeouts": {"send_idle": "300ms"}}, **PASSTHROUGH)
+    origin.on("/up", ok())
+    async with relay.wire() as wire:
+        await wire.send(b"POST /up HTTP/1.1\r\nHost: a\r\n" + sent)
+        response = await wire.response()
+        assert (response.status, response.body) == (408, b"408 Request Timeout: upload-timeout\n")
+        assert response.fields["Connection"] == "close"
+        await origin.disconnected("/up")
+
+
+async def test_a_stalled_upload_ends_an_answer_that_has_begun(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    relay = await start_adapter(server={"timeouts": {"send_idle": "300ms"}}, **PASSTHROUGH)
+    script: Script = [Head(200, {"Transfer-Encoding": "chunked"}), Chunk(b"so far"), ReadBody(), Chunk(b"")]
+    origin.on("/up", script, body_first=False)
+    async with relay.wire() as wire:
+        await wire.send(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab")
+        await wire.response_head()
+        assert await wire.chunk() == b"so far"
+        assert await wire.closed()
+    await origin.disconnected("/up")
+
+
+async def test_a_slow_but_steady_upload_is_not_cut_off(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    relay = await start_adapter(server={"timeouts": {"send_idle": "500ms"}}, **PASSTHROUGH)
+    origin.on("/up", ok())
+    async with relay.wire() as wire:
+        await wire.send(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+        for _ in range(9):
+            await wire.send(b"x")
+            await asyncio.sleep(0.1)
+        assert (await wire.response()).body == b"ok"
+
+
+# --- Max-Forwards ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["adapt", "passthrough"])
+@pytest.mark.parametrize(("method", "status"), [("OPTIONS", 200), ("TRACE", 405)])
+async def test_the_last_hop_answers_itself(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, method: str, status: int, mode: str
+) -> None:
+    adapter = await start_adapter(routes=[{"name": "all", "mode": mode}])
+    origin.on("/x", ok())
+    async with adapter.wire() as wire:
+        for target in ("/x", "*") if method == "OPTIONS" else ("/x",):
+            await wire.request(method, target, Max_Forwards="0")
+            response = await wire.response()
+            assert response.status == status
+            if method == "OPTIONS":
+                assert response.fields["Content-Length"] == "0"
+                assert response.cache_status == "range-adapter;detail=max-forwards"
+        assert not origin.requests
+        await wire.request(method, "/x", Max_Forwards="3")
+        assert (await wire.response()).body == b"ok"
+    assert origin.requests[0].values("Max-Forwards") == ["2"]
+
+
+async def test_max_forwards_means_nothing_to_other_methods(relay: Adapter, origin: ScriptedOrigin) -> None:
+    origin.on("/x", ok())
+    async with relay.wire() as wire:
+        assert (await wire.get("/x", Max_Forwards="0")).body == b"ok"
+    assert origin.requests[0].values("Max-Forwards") == ["0"]
+
+
+async def test_why_an_adapted_route_relays(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.on("/x", ok())
+    async with adapter.wire() as wire:
+        await wire.request("GET", "/x", body=b"hi")
+        assert (await wire.response()).cache_status == "range-adapter;fwd=bypass;fwd-status=200"
+        await wire.request("POST", "/x", body=b"hi")
+        assert (await wire.response()).cache_status == "range-adapter;fwd=method;fwd-status=200"

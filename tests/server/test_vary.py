@@ -66,11 +66,31 @@ async def test_ignored_cookies_make_no_variant(adapter: Adapter, origin: Scripte
         assert "hit" in (await wire.get("/page")).cache_status
 
 
+async def test_one_tag_for_all_codings_never_splices_them(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.on("/kept", Coding(vary=True, ETag='"v1"', Cache_Control="max-age=60"))
+    async with adapter.wire() as wire:
+        coded = await wire.get("/kept", Accept_Encoding="gzip")
+        assert (coded.body, coded.fields["Content-Encoding"]) == (CODED, "gzip")
+        tag = coded.fields["ETag"]
+        assert tag != '"v1"'
+        rest = await wire.get("/kept", Accept_Encoding="gzip", Range="bytes=10-19", If_Range=tag)
+        assert (rest.status, rest.body) == (200, TEXT)
+        same = await wire.get("/kept", Accept_Encoding="gzip", If_None_Match=tag)
+        assert same.status == 304
+
+
+async def test_a_passing_coded_answer_keeps_its_tag(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.on("/passed", Coding(vary=True, ETag='"v1"', Cache_Control="no-store"))
+    async with adapter.wire() as wire:
+        assert (await wire.get("/passed", Accept_Encoding="gzip")).fields["ETag"] == '"v1"'
+
+
 class Coding:
     """An origin that codes for those who take it; `always`: also for those who do not."""
 
-    def __init__(self, *, vary: bool, always: bool = False, kind: str = "text/plain") -> None:
+    def __init__(self, *, vary: bool, always: bool = False, kind: str = "text/plain", **fields: str) -> None:
         self.fields = {"Content-Type": kind, "Cache-Control": "max-age=60"}
+        self.fields |= {name.replace("_", "-"): value for name, value in fields.items()}
         if vary:
             self.fields["Vary"] = "Accept-Encoding"
         self.always = always

@@ -199,3 +199,38 @@ async def test_a_switch_without_its_fields(adapter: Adapter, origin: ScriptedOri
     async with adapter.wire() as wire:
         await wire.send(UPGRADE)
         assert (await wire.response()).status == 502
+
+
+async def test_a_client_that_takes_nothing_is_cut_off(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start_adapter(server={"timeouts": {"send_idle": "300ms"}})
+    origin.on("/chat", [SWITCH, Raw(bytes(64 << 20)), Stall()])
+    async with adapter.wire() as wire:
+        await opened(wire)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await origin.disconnected("/chat")
+
+
+async def test_an_origin_that_takes_nothing_is_let_go_of(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start_adapter(server={"timeouts": {"send_idle": "300ms"}})
+    gate = Gate()
+    origin.on("/chat", [SWITCH, Pause(gate), Read(64 << 20)])
+    async with adapter.wire() as wire:
+        await opened(wire)
+        with pytest.raises(ConnectionError):
+            await wire.send(bytes(64 << 20))
+    gate.open()  # who does not read hears of nothing
+    await origin.disconnected("/chat")
+
+
+async def test_silence_ends_no_tunnel(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
+    adapter = await start_adapter(server={"timeouts": {"send_idle": "100ms"}})
+    origin.on("/chat", echo)
+    async with adapter.wire() as wire:
+        await opened(wire)
+        await asyncio.sleep(0.5)
+        await wire.send(b"x")
+        assert await wire.body(1) == b"x"

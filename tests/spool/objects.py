@@ -46,7 +46,8 @@ def entry(
         CIMultiDict({"Content-Type": "video/mp4", "Date": "Sun, 06 Nov 1994 08:49:37 GMT"})
     )
     return Entry(
-        key=key_of(name),
+        key=key_of(name if partition is None else f"{name} {partition.hex()}"),
+        target=key_of(name),
         generation=generation,
         label=name,
         partition=partition,
@@ -102,7 +103,7 @@ async def store(spool: Spool, new: Entry, data: bytes) -> Entry:
 async def content(spool: Spool, stored: Entry) -> bytes:
     body = await spool.open_body(stored)
     try:
-        return await body.read(0, stored.length) if stored.length else b""
+        return bytes(await body.read(0, stored.length)) if stored.length else b""
     finally:
         body.release()
 

@@ -26,6 +26,7 @@ def test_what_is_dumped_is_loaded(
     proxy = CIMultiDictProxy(CIMultiDict(fields))
     written = Entry(
         key=b"key",
+        target=b"target",
         generation=generation,
         label="http://host/\udcff",
         partition=partition,
@@ -43,11 +44,12 @@ def test_what_is_dumped_is_loaded(
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"generation": "../../../etc/passwd"},
         {"generation": "short"},
         {"generation": 5},
         {"key": "no hex"},
+        {"target": "no hex"},
         {"fields": [["one"]]},
         {"complete_length": "many"},
         {"vary": 5},

@@ -127,6 +127,14 @@ async def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
     assert note.read_text() == "mine"
 
 
+async def test_a_folder_among_what_is_filling_prevents_no_start(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        strange = spool.paths.filling / "strange"
+    strange.mkdir()
+    async with opened(tmp_path):
+        assert strange.is_dir()
+
+
 async def test_an_orderly_stop_needs_no_sweep(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
         await spool.swept()

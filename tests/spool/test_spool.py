@@ -154,6 +154,16 @@ async def test_what_is_being_read_is_not_evicted(tmp_path: Path) -> None:
         body.release()
 
 
+async def test_what_would_fit_only_in_the_place_of_what_is_read_evicts_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path, max_size=4 * KIB) as spool:
+        a, *_ = [await store(spool, entry(f"/{name}"), pattern(KIB)) for name in "abc"]
+        body = await spool.open_body(a)
+        with pytest.raises(SpoolFull):
+            await spool.create(entry("/d"), 3 * KIB + 1)
+        assert spool.usage() == (3 * KIB, 3)
+        body.release()
+
+
 async def test_a_body_that_can_never_fit_evicts_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path, max_size=3 * KIB) as spool:
         await store(spool, entry("/a"), pattern(KIB))
@@ -388,4 +398,13 @@ async def test_a_partition_is_dropped_as_a_whole(spool: Spool) -> None:
     await spool.drop_partition(b"me")
     assert not any(spool.lookup(each.key) for each in mine)
     assert spool.lookup(yours.key) == (yours,)
+    assert spool.room.used == 3
+
+
+async def test_a_target_is_dropped_for_all_credentials(spool: Spool) -> None:
+    film = [await store(spool, entry("/film", partition=owner), b"abc") for owner in (None, b"me", b"you")]
+    other = await store(spool, entry("/other", partition=b"me"), b"abc")
+    await spool.drop_target(film[0].target)
+    assert not any(spool.lookup(each.key) for each in film)
+    assert spool.lookup(other.key) == (other,)
     assert spool.room.used == 3
