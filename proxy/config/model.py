@@ -181,7 +181,7 @@ class Origin(Section):
     """The `Host` field it gets: `origin` (the one of the url), `preserve` (the client's), or a name."""
     timeouts: OriginTimeouts = Field(default_factory=OriginTimeouts)
     max_connections: Annotated[int, PlainValidator(whole_number(1, 10_000), json_schema_input_type=int)] = 32
-    """Connections to it at the same time; further requests wait.  Three quarters of them may fetch adapted objects."""
+    """Connections to it at the same time; further requests wait.  Three quarters may fetch adapted objects."""
 
 
 class Cache(Section):
