@@ -33,7 +33,8 @@ class _Commands(click.Group):
         except ConfigError as error:
             click.echo(str(error), err=True)
             count = len(error.problems)
-            _complain(f"{count} problem{'s' if count > 1 else ''}; nothing was started")
+            started = "; nothing was started" if ctx.invoked_subcommand == "serve" else ""
+            _complain(f"{count} problem{'s' if count > 1 else ''}{started}")
             ctx.exit(2)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 import structlog
+from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy.errors import AdapterError, OnlyIfCached, OriginError
@@ -35,6 +36,8 @@ class Visit:
     status: CacheStatus | None = None
     reason: str = ""
     range_ignored: str | None = None
+    unreadable: str | None = None
+    """Why the request was none; what aiohttp says of its method and target then is made up."""
 
     def ignored_range(self, reason: str | None) -> None:
         """The whole is the answer although a part was asked for: say why, unless there is more to say."""
@@ -100,10 +103,8 @@ class Access:
         _log.info(
             "request",
             client=request.client if request else raw.remote,
-            method=raw.method,
-            host=request.host if request else raw.headers.get("Host", ""),
-            target=raw.raw_path,
-            protocol=f"HTTP/{raw.version.major}.{raw.version.minor}",
+            **({} if visit.unreadable else _first_line(raw)),
+            host=request.host if request else raw.headers.get("Host"),
             status=exchange.status,
             bytes=exchange.body_bytes,
             range=joined(raw.headers, "Range") if request else None,
@@ -112,10 +113,19 @@ class Access:
             cache=cache,
             route=visit.route,
             reason=visit.reason or None,
+            why=visit.unreadable,
             aborted=exchange.aborted or None,
             referer=raw.headers.get("Referer"),
             user_agent=raw.headers.get("User-Agent"),
         )
+
+
+def _first_line(raw: web.BaseRequest) -> dict[str, str]:
+    return {
+        "method": raw.method,
+        "target": raw.raw_path,
+        "protocol": f"HTTP/{raw.version.major}.{raw.version.minor}",
+    }
 
 
 def _cache_word(status: CacheStatus | None) -> str:

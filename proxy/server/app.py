@@ -155,8 +155,8 @@ def _public_side(
     )
     metrics.in_progress.set_function(lambda: len(handler.running))
 
-    def refused(request: web.BaseRequest, status: int, reason: str) -> None:
-        exchange, visit = Exchange(request, send_idle=0), Visit(reason=reason)
+    def refused(request: web.BaseRequest, status: int, reason: str, why: str) -> None:
+        exchange, visit = Exchange(request, send_idle=0), Visit(reason=reason, unreadable=why)
         exchange.status = status
         access.record(exchange, visit)
 

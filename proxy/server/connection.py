@@ -12,6 +12,7 @@ from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError
 from multidict import CIMultiDict
 
+from proxy.exact import describe
 from proxy.semantics.cache_status import CacheStatus, render
 from proxy.server.exchange import Exchange
 from proxy.server.parsing import AnyMethodParser, RequestParser
@@ -19,8 +20,8 @@ from proxy.server.parsing import AnyMethodParser, RequestParser
 REFUSAL_TIMEOUT = 5.0
 """Seconds that a client has to take a refusal."""
 
-OnRefusal = Callable[[web.BaseRequest, int, str], None]
-"""Told of each request that was no HTTP: status, reason."""
+OnRefusal = Callable[[web.BaseRequest, int, str, str], None]
+"""Told of each request that was no HTTP: status, reason, and why in the parser's words."""
 
 _log = structlog.stdlib.get_logger("server")
 
@@ -77,7 +78,7 @@ class Connection(RequestHandler):
             if request.transport is not None:
                 request.transport.abort()  # the answer has begun; nobody shall take it for a whole one
             raise ConnectionError("an answer is half sent, an error cannot follow it")
-        self._on_refusal(request, status, reason)
+        self._on_refusal(request, status, reason, describe(exc) if exc is not None else message or reason)
         return _Refusal(request, status, reason, self._name)  # type: ignore[return-value]  # all it needs
 
     def _fault(self, status: int, error: BaseException | None) -> tuple[int, str]:

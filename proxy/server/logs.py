@@ -98,7 +98,9 @@ def _combined(logger: WrappedLogger, method: str, event: EventDict) -> str:
     if event.get("logger") != "access":
         return " ".join(f"{key}={_quoted(str(value))}" for key, value in event.items())
     when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())
-    first_line = _quoted(f"{event['method']} {event['target']} {event['protocol']}")
+    first_line = _quoted(
+        " ".join(event[name] for name in ("method", "target", "protocol") if name in event) or "-"
+    )
     referer, agent = _quoted(event.get("referer") or "-"), _quoted(event.get("user_agent") or "-")
     return f"{event['client']} - - [{when}] {first_line} {event['status']} {event['bytes'] or '-'} {referer} {agent}"
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
+import structlog
 
 from proxy.errors import SpoolError
 from proxy.spool.entry import Entry, dump_head, load_head
@@ -18,6 +19,8 @@ MAX_VARIANTS = 64
 """Entries under one key.  An origin that varies by User-Agent has no end of them, and a lookup reads them all."""
 BUSY_TIMEOUT = 5_000
 """Milliseconds to wait for another process that looks into the file."""
+
+_log = structlog.stdlib.get_logger("spool")
 
 _SCHEMA = """
 CREATE TABLE objects (
@@ -61,7 +64,8 @@ class Index:
         """Opens or creates; `fresh` tells which."""
         try:
             self._writer, self.fresh = _open(path)
-        except (apsw.NotADBError, apsw.CorruptError, _OtherFormat):
+        except (apsw.NotADBError, apsw.CorruptError, _OtherFormat) as error:
+            _log.warning("the index is made anew from what is stored", index=str(path), why=str(error))
             for suffix in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     Path(f"{path}{suffix}").unlink()
