@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import proxy.spool.body as body_module
-from proxy.cache.sources import Growing, Stored
+from proxy.cache.sources import Complete, Growing
 from proxy.fill import Fill
 from proxy.spool.spool import Spool
 from tests.conftest import Adapter, StartAdapter
@@ -119,7 +119,7 @@ async def test_opening_and_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
         async def read() -> None:
             for stored in (one, two):
-                source = Stored(stored, await spool.open_body(stored))
+                source = Complete(stored, await spool.open_body(stored))
                 try:
                     assert await source.wait(0) == stored.length
                     assert await source.read(100, 200) == pattern(7000)[100:200]

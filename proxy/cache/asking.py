@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.cache.fetch import Filling, Freshened, Held, Outcome, Passed
+from proxy.cache.fetch import Freshened, Held, Outcome, Passed, Storing
 from proxy.cache.wanted import Wanted
 from proxy.errors import OriginMalformed, SpoolError
 from proxy.fill import Fill, FillState
@@ -118,7 +118,7 @@ class Asking:
         except SpoolError as error:
             _log.warning("an answer passes without being stored", object=entry.label, why=str(error))
             return Passed(response, error.reason)
-        return Filling(Fill(response, writer, limit=self._spool.max_object_size), response.status)
+        return Storing(Fill(response, writer, limit=self._spool.max_object_size), response.status)
 
 
 def _new_entry(

@@ -11,11 +11,10 @@ import structlog
 from multidict import CIMultiDictProxy
 
 from proxy.cache.asking import Asking, Question
-from proxy.cache.fetch import Fetch, Filling, Freshened, Held, Outcome, Passed
+from proxy.cache.fetch import Fetch, Freshened, Held, Outcome, Passed, Storing
 from proxy.cache.partitions import Partitions
-from proxy.cache.sources import Growing, Passing, Source
-from proxy.cache.sources import Stored as StoredSource
-from proxy.cache.underway import Patience, Underway
+from proxy.cache.sources import Complete, Growing, Passing, Source
+from proxy.cache.underway import Underway, Waits
 from proxy.cache.wanted import Wanted
 from proxy.errors import AdapterError, OnlyIfCached, SpoolError
 from proxy.fill import Fill
@@ -97,7 +96,7 @@ class Cache:
         return replace(lease, on_close=partial(self._partitions.note_use, wanted.partition))
 
     async def _acquire(self, wanted: Wanted) -> Lease:
-        patience = Patience()
+        waits = Waits()
         while True:
             held = self._held(wanted)
             stored = [each.entry.stored for each in held]
@@ -106,9 +105,9 @@ class Cache:
                 case reuse.Reuse(chosen, age, ttl):
                     lease = await self._reuse(_of(held, chosen), age, ttl)
                 case reuse.Validate(chosen, conditions, reason):
-                    lease = await self._ask(wanted, Question(reason, _of(held, chosen), conditions), patience)
+                    lease = await self._ask(wanted, Question(reason, _of(held, chosen), conditions), waits)
                 case reuse.Fetch(reason):
-                    lease = await self._ask(wanted, Question(reason), patience)
+                    lease = await self._ask(wanted, Question(reason), waits)
                 case reuse.Refuse():
                     raise OnlyIfCached("nothing fresh is stored, and the client wants nothing else")
                 case _:
@@ -150,13 +149,13 @@ class Cache:
         except SpoolError as error:
             _log.warning("a stored object was lost", object=entry.label, why=str(error))
             return None
-        return Lease(StoredSource(entry, body), CacheStatus(hit=True, ttl=ttl), age)
+        return Lease(Complete(entry, body), CacheStatus(hit=True, ttl=ttl), age)
 
     # What has to be fetched
 
-    async def _ask(self, wanted: Wanted, question: Question, patience: Patience) -> Lease | None:
+    async def _ask(self, wanted: Wanted, question: Question, waits: Waits) -> Lease | None:
         """A lease on the origin's answer, whoever asked for it; None if that was not for this request."""
-        fetch = self._underway.awaited(wanted, patience)
+        fetch = self._underway.awaited(wanted, waits)
         if fetch is None:
             fetch = self._start(wanted, question)
             status = CacheStatus(forward=question.reason)
@@ -164,7 +163,7 @@ class Cache:
         outcome = await fetch.head()
         status = CacheStatus(forward=question.reason, collapsed=True)
         match outcome:
-            case Filling(fill) if self._is_for(wanted, fill.entry, fetch):
+            case Storing(fill) if self._is_for(wanted, fill.entry, fetch):
                 return Lease(Growing(fill), replace(status, forward_status=outcome.status), None)
             case Freshened(held) if self._is_for(wanted, held.entry, fetch):
                 return await self._freshened_lease(held, status)
@@ -188,7 +187,7 @@ class Cache:
     async def _own_lease(self, outcome: Outcome, status: CacheStatus) -> Lease | None:
         """A lease for the one who caused the fetch."""
         match outcome:
-            case Filling(fill, forward_status):
+            case Storing(fill, forward_status):
                 return Lease(Growing(fill), replace(status, stored=True, forward_status=forward_status), None)
             case Freshened(held):
                 return await self._freshened_lease(held, status)
@@ -223,12 +222,12 @@ class Cache:
         finally:
             self._underway.leave_fetch(fetch)
         self._underway.learn(fetch.wanted, outcome)
-        if isinstance(outcome, Filling):
+        if isinstance(outcome, Storing):
             await self._fill(fetch, outcome)
         else:
             await fetch.resolve(outcome)
 
-    async def _fill(self, fetch: Fetch, outcome: Filling) -> None:
+    async def _fill(self, fetch: Fetch, outcome: Storing) -> None:
         fill = outcome.fill
         if fetch.retracted:
             fill.retract()

@@ -22,7 +22,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Filling:
+class Storing:
     """It is being stored: everyone entitled to it may follow.  `status` is the origin's."""
 
     fill: Fill
@@ -44,7 +44,7 @@ class Passed:
     reason: str
 
 
-Outcome = Filling | Freshened | Passed
+Outcome = Storing | Freshened | Passed
 
 
 class Fetch:

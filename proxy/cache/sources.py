@@ -1,6 +1,6 @@
 """Where the bytes of an answer come from.  Delivery sees only `Source`; there are three.
 
-Stored    a complete object of the spool
+Complete  a whole object of the spool
 Growing   an object that a fill is fetching
 Passing   an origin's response that is not stored: read once, forwards only
 """
@@ -47,7 +47,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-class Stored:
+class Complete:
     """A complete object.  Takes over one hold of `body`."""
 
     seekable = True

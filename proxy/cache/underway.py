@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from proxy.cache.fetch import Fetch, Filling, Held, Outcome, Passed
+from proxy.cache.fetch import Fetch, Held, Outcome, Passed, Storing
 from proxy.cache.recent import Recent
 from proxy.cache.wanted import Wanted
 from proxy.fill import Fill
@@ -23,7 +23,7 @@ REMEMBERED_FOR = 60.0
 
 
 @dataclass(slots=True)
-class Patience:
+class Waits:
     """For whose heads one request can still wait."""
 
     twin: bool = True
@@ -57,8 +57,8 @@ class Underway:
             if fill.joinable
         ]
 
-    def awaited(self, wanted: Wanted, patience: Patience) -> Fetch | None:
-        """The fetch whose head `wanted` should wait for, which is noted in `patience`."""
+    def awaited(self, wanted: Wanted, waits: Waits) -> Fetch | None:
+        """The fetch whose head `wanted` should wait for, which is noted in `waits`."""
         if wanted.is_lonely or wanted.own_key in self._passing:
             return None
         for fetch in self._fetches.get(wanted.shared_key.digest, ()):
@@ -66,11 +66,11 @@ class Underway:
                 continue
             own = fetch.wanted.partition == wanted.partition
             if own and fetch.wanted.coding == wanted.coding:
-                if patience.twin:
-                    patience.twin = False
+                if waits.twin:
+                    waits.twin = False
                     return fetch
-            elif patience.other and (own or wanted.shared_key.digest not in self._personal):
-                patience.other = False
+            elif waits.other and (own or wanted.shared_key.digest not in self._personal):
+                waits.other = False
                 return fetch
         return None
 
@@ -82,10 +82,10 @@ class Underway:
                 self._passing.add(wanted.own_key)
                 if wanted.partition is not None:
                     self._personal.add(shared_key)
-            case Filling(fill) if fill.entry.partition is not None:
+            case Storing(fill) if fill.entry.partition is not None:
                 self._passing.discard(wanted.own_key)
                 self._personal.add(shared_key)
-            case Filling():
+            case Storing():
                 self._passing.discard(wanted.own_key)
                 if wanted.partition is not None:
                     self._personal.discard(shared_key)

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 from multidict import CIMultiDict
 
-from proxy.cache.fetch import Fetch, Filling, Passed
+from proxy.cache.fetch import Fetch, Passed, Storing
 from proxy.cache.wanted import Wanted
 from proxy.errors import OriginTimeout
 from proxy.fill import Fill
@@ -25,7 +25,7 @@ WANTED = Wanted(
     partition_key=None,
     partition=None,
 )
-FILLING = Filling(cast("Fill", None), 200)
+FILLING = Storing(cast("Fill", None), 200)
 
 
 class Response:
