@@ -16,6 +16,7 @@ from proxy.spool.eviction import Candidate
 from proxy.spool.shelf import Shelf
 from proxy.spool.spool import Spool
 from tests.spool.objects import KIB, MIB, Books, content, descriptors, entry, eventually, opened, pattern
+from tests.together import callbacks_in
 
 
 class Origin:
@@ -287,19 +288,7 @@ async def test_a_thousand_readers_cost_nothing_while_the_origin_stalls(
     running.origin.send(data[: MIB // 2])
     await eventually(lambda: [offset for offset, _, _ in running.fill._waiting] == [MIB // 2] * 1000)
 
-    handles = 0
-    real = asyncio.Handle._run
-
-    def counted(handle: asyncio.Handle) -> None:
-        nonlocal handles
-        handles += 1
-        real(handle)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(asyncio.Handle, "_run", counted)
-        await asyncio.sleep(0.2)
-        stalled = handles
-    assert stalled <= 2, "the end of our own sleep, and nothing else"
+    assert await callbacks_in(0.2, monkeypatch) <= 2, "the end of our own sleep, and nothing else"
     running.origin.send(data[MIB // 2 :])
     running.origin.end()
     for reader in readers:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import pytest
+
 from tests.conftest import Adapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.wire import Wire
@@ -15,6 +17,22 @@ async def until(condition: Callable[[], bool]) -> None:
     """Wait for a state of the adapter."""
     while not condition():  # noqa: ASYNC110  # nothing rings when it comes
         await asyncio.sleep(0.001)
+
+
+async def callbacks_in(seconds: float, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many callbacks the loop runs while we sleep, the end of the sleep included."""
+    count = 0
+    real = asyncio.Handle._run
+
+    def counted(handle: asyncio.Handle) -> None:
+        nonlocal count
+        count += 1
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.Handle, "_run", counted)
+        await asyncio.sleep(seconds)
+        return count
 
 
 async def busy(adapter: Adapter, count: int) -> None:

@@ -22,7 +22,7 @@ from proxy.origin import OriginResponse
 from proxy.semantics import reuse
 from proxy.semantics.cache_status import CacheStatus, Forward
 from proxy.semantics.fields import end_to_end, format_http_date
-from proxy.semantics.freshness import Stored, current_age, lifetime
+from proxy.semantics.freshness import Lifetime, Stored, current_age, lifetime
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
 from proxy.spool.entry import Entry
@@ -159,14 +159,14 @@ class Cache:
         if fetch is None:
             fetch = self._start(wanted, question)
             status = CacheStatus(forward=question.reason)
-            return await self._own_lease(await fetch.own_head(), status)
+            return await self._own_lease(wanted, await fetch.own_head(), status)
         outcome = await fetch.head()
         status = CacheStatus(forward=question.reason, collapsed=True)
         match outcome:
             case Storing(fill) if self._is_for(wanted, fill.entry, fetch):
                 return Lease(Growing(fill), replace(status, forward_status=outcome.status), None)
             case Freshened(held) if self._is_for(wanted, held.entry, fetch):
-                return await self._freshened_lease(held, status)
+                return await self._freshened_lease(wanted, held, status)
             case _:
                 return None
 
@@ -180,17 +180,20 @@ class Cache:
 
     def _is_fresh(self, stored: Stored, wanted: Wanted) -> bool:
         """By itself, without the origin's word?"""
-        representation = stored.representation
-        granted = lifetime(representation.status, representation.fields, wanted.policy, stored.response_time)
+        granted = self._lifetime(stored, wanted)
         return granted.seconds > current_age(stored, self._now(), granted.basis)
 
-    async def _own_lease(self, outcome: Outcome, status: CacheStatus) -> Lease | None:
+    def _lifetime(self, stored: Stored, wanted: Wanted) -> Lifetime:
+        representation = stored.representation
+        return lifetime(representation.status, representation.fields, wanted.policy, stored.response_time)
+
+    async def _own_lease(self, wanted: Wanted, outcome: Outcome, status: CacheStatus) -> Lease | None:
         """A lease for the one who caused the fetch."""
         match outcome:
             case Storing(fill, forward_status):
                 return Lease(Growing(fill), replace(status, stored=True, forward_status=forward_status), None)
             case Freshened(held):
-                return await self._freshened_lease(held, status)
+                return await self._freshened_lease(wanted, held, status)
             case Passed(response, reason):
                 response.read_ahead(PASSING_READ_AHEAD)
                 status = replace(status, forward_status=response.status, detail=reason)
@@ -198,8 +201,10 @@ class Cache:
             case _:
                 assert_never(outcome)
 
-    async def _freshened_lease(self, held: Held, status: CacheStatus) -> Lease | None:
-        lease = await self._reuse(held, current_age(held.entry.stored, self._now()), 0)
+    async def _freshened_lease(self, wanted: Wanted, held: Held, status: CacheStatus) -> Lease | None:
+        stored = held.entry.stored
+        age = current_age(stored, self._now(), self._lifetime(stored, wanted).basis)
+        lease = await self._reuse(held, age, 0)
         return lease and replace(lease, status=replace(status, forward_status=304))
 
     def _start(self, wanted: Wanted, question: Question) -> Fetch:

@@ -126,9 +126,8 @@ class Handler:
 
     async def _answer_as_last(self, exchange: Exchange, request: ClientRequest) -> None:
         """The request may go no further, so that it is for us (RFC 9110 section 7.6.2)."""
-        if (
-            request.method == "TRACE"
-        ):  # the echo would show credentials to scripts that cannot see them otherwise
+        if request.method == "TRACE":
+            # The echo would show credentials to scripts that cannot see them otherwise.
             raise MethodNotAllowed("requests are not echoed")
         await self._answer_here(exchange, 200, CIMultiDict(), "max-forwards")
 

@@ -94,9 +94,8 @@ class Catalogue:
             self._known.pop(each.key, None)
             self._used.pop(each.generation, None)
         removed = await self._on_shelf(self._shelf.remove, names)
-        self._hidden.difference_update(
-            names
-        )  # where that failed they leave all the same, as far as we know them
+        # Where that raised they stay hidden: they leave all the same, as far as we know them.
+        self._hidden.difference_update(names)
         return removed
 
     async def in_partition(self, partition: bytes) -> list[Candidate]:

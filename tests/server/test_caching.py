@@ -290,6 +290,19 @@ async def test_the_ttl_holds_for_an_origin_whose_clock_is_hours_behind(
         assert await hits(wire, "/film.mp4")
 
 
+async def test_after_a_validation_too_the_age_does_not_count_that_clock(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    fields = {"Date": "Wed, 25 Jun 2014 17:12:18 GMT", "ETag": '"a"'}
+    origin.serve("/film.mp4", FILM, headers=fields, conditional=True)
+    async with adapter.wire() as wire:
+        await wire.get("/film.mp4")
+        await settled(adapter, origin)
+        validated = await wire.get("/film.mp4", Cache_Control="no-cache")
+    assert "fwd-status=304" in validated.cache_status
+    assert int(validated.fields["Age"]) < 60
+
+
 @pytest.mark.parametrize(
     ("key", "same", "other"),
     [

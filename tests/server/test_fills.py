@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Chunk, Cut, Head, Pause, Reset, ScriptedOrigin, Stall, Step
 from tests.spool.objects import MIB, eventually, pattern
+from tests.together import callbacks_in
 from tests.wire import Response, Truncated
 
 FILM = pattern(1_000_000)
@@ -112,19 +113,7 @@ async def test_a_thousand_readers_of_one_growing_object(
     cache = adapter.service._cache
     [fill] = cache.fills()
     await eventually(lambda: [offset for offset, _, _ in fill._waiting] == [100_000] * 1000)
-    handles = 0
-    real = asyncio.Handle._run
-
-    def counted(handle: asyncio.Handle) -> None:
-        nonlocal handles
-        handles += 1
-        real(handle)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(asyncio.Handle, "_run", counted)
-        await asyncio.sleep(0.2)
-        stalled = handles
-    assert stalled <= 2, "the end of our own sleep, and nothing else"
+    assert await callbacks_in(0.2, monkeypatch) <= 2, "the end of our own sleep, and nothing else"
     gate.open()
     await asyncio.gather(*clients)
     assert origin.count("/film") == 1
