@@ -13,8 +13,9 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
 
 from proxy.config.addresses import split_port
-from proxy.config.model import Cache, Config, Match
-from proxy.config.model import Cors as CorsSection
+from proxy.config.caching import Cache
+from proxy.config.caching import Cors as CorsSection
+from proxy.config.model import Config, Match
 from proxy.config.model import Route as RouteSection
 from proxy.errors import ClientError, Denied, NoRoute, UnknownHost
 from proxy.semantics.cors import Cors
@@ -248,6 +249,10 @@ def _policy(cache: Cache) -> CachePolicy:
         shared=cache.shared,
         ignore_cookies=ours.ignore_cookies if cache.ignore_cookies is None else cache.ignore_cookies,
         respect_origin=cache.respect_origin,
+        heuristic=cache.heuristic,
+        stale_while_revalidate=int(cache.stale_while_revalidate),
+        stale_if_error=int(cache.stale_if_error),
+        targets=cache.targeted_fields,
     )
 
 

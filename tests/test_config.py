@@ -334,9 +334,12 @@ PLACED = [
     ),
     (
         "server: {ttl: 1h}",
-        "1:10 server.ttl: unknown key 'ttl' here; it belongs to defaults.cache or routes[0].cache",
+        (
+            "1:10 server.ttl: unknown key 'ttl' here; it belongs to defaults.cache or "
+            "defaults.cache.authorize or routes[0].cache or routes[0].cache.authorize"
+        ),
     ),
-    ("admin: {zzz: 1}", "1:9 admin.zzz: unknown key 'zzz'; known here: listen"),
+    ("admin: {zzz: 1}", "1:9 admin.zzz: unknown key 'zzz'; known here: listen, token"),
     ("server: 5", "1:9 server: expected a mapping with keys of its own, not '5'"),
     ("server: {timeouts: [1]}", "1:20 server.timeouts: expected a mapping with keys of its own, not a list"),
     ("routes: {a: 1}", "1:9 routes: expected a list, not a mapping"),

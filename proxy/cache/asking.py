@@ -112,7 +112,7 @@ class Asking:
         if verdict.scope is Scope.PARTITION:
             assert wanted.partition_key is not None, "only credentials make an answer personal"
             key, partition = wanted.partition_key, wanted.partition
-        entry = _new_entry(key, wanted.shared_key, partition, verdict, response, request_time, self._now())
+        entry = _new_entry(wanted, key, partition, verdict, response, request_time, self._now())
         try:
             writer = await self._spool.create(entry, length)
         except SpoolError as error:
@@ -122,8 +122,8 @@ class Asking:
 
 
 def _new_entry(
+    wanted: Wanted,
     key: CacheKey,
-    target: CacheKey,
     partition: bytes | None,
     verdict: Store,
     response: OriginResponse,
@@ -134,7 +134,8 @@ def _new_entry(
     fields = CIMultiDictProxy(verdict.fields)
     return Entry(
         key=key.digest,
-        target=target.digest,
+        target=wanted.target_key.digest,
+        location=wanted.location,
         generation=generation,
         label=key.text,
         partition=partition,

@@ -122,7 +122,7 @@ class Cache:
         paid, sees another site.
         """
         self._underway.retract(wanted)
-        await self.spool.drop_target(wanted.shared_key.digest)
+        await self.spool.drop_target(wanted.target_key.digest)
         if wanted.partition is not None:
             await self.spool.drop_partition(wanted.partition)
 

@@ -93,12 +93,12 @@ class Underway:
     def retract(self, wanted: Wanted) -> None:
         """What is being fetched for the target of `wanted`, or for its credentials, is for nobody new any more."""
         for fetch in self.fetches():
-            if fetch.wanted.shared_key == wanted.shared_key or _same(
+            if fetch.wanted.target_key == wanted.target_key or _same(
                 fetch.wanted.partition, wanted.partition
             ):
                 fetch.retracted = True
         for fill in self.fills():
-            if fill.entry.target == wanted.shared_key.digest or _same(fill.entry.partition, wanted.partition):
+            if fill.entry.target == wanted.target_key.digest or _same(fill.entry.partition, wanted.partition):
                 fill.retract()
 
     def supersede(self, fill: Fill) -> None:

@@ -8,6 +8,7 @@ from proxy.semantics import reuse
 from proxy.semantics.fields import Fields, parse_directives
 from proxy.semantics.key import CacheKey, accept_encoding
 from proxy.semantics.policy import CachePolicy
+from proxy.semantics.purging import Location
 from proxy.semantics.request import ClientRequest
 from proxy.spool.entry import Entry
 
@@ -17,7 +18,9 @@ class Wanted:
     """What a GET or HEAD asks for, routed: which origin, which target and fields to ask it with, which keys.
 
     `fields` makes them when the origin is asked: a hit needs none.  `partition` names the request's credentials,
-    if it has any that count, and `partition_key` is the key of what is stored for them alone.
+    if it has any that count, and `partition_key` is the key of what is stored for them alone.  `target_key` is the
+    same for all answers of the target, whatever fields of the request are in the others; `location` is where clients
+    find them.
     """
 
     request: ClientRequest
@@ -25,6 +28,8 @@ class Wanted:
     target: str
     fields: Callable[[], Fields]
     policy: CachePolicy
+    target_key: CacheKey
+    location: Location
     shared_key: CacheKey
     partition_key: CacheKey | None
     partition: bytes | None

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from proxy.config.addresses import Address, OriginUrl, TcpAddress
 from proxy.config.document import Document
 from proxy.config.hints import did_you_mean
-from proxy.config.model import Admin, Match, Origin, Section, Server, Spool
+from proxy.config.model import Admin, Match, Origin, Server, Spool
 from proxy.config.problems import Path, Problem
+from proxy.config.section import Section
 from proxy.config.shadow import takes_all
 
 AnySection = TypeVar("AnySection", bound=Section)

@@ -8,33 +8,23 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    PlainValidator,
-    model_validator,
-)
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field, PlainValidator
+from pydantic.json_schema import GenerateJsonSchema
 
 from proxy.config.addresses import (
     AddressValue,
     HostHeader,
     HostPattern,
-    MediaType,
     Method,
     NetworkValue,
     OriginUrlValue,
     PathPrefix,
     TcpAddress,
     UnixAddress,
-    WebOrigin,
 )
+from proxy.config.caching import Cache, Cors, Ranges
 from proxy.config.scalars import (
     Duration,
     DurationValue,
@@ -47,27 +37,7 @@ from proxy.config.scalars import (
     read_text,
     whole_number,
 )
-
-
-class _OneOrMore:
-    """Lets a list of one be written as its only member."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self._listed, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        listed = handler(schema)
-        return {"anyOf": [listed["items"], listed]}
-
-    @staticmethod
-    def _listed(value: object) -> object:
-        return [value] if isinstance(value, str | int | float) else value
-
-
-Item = TypeVar("Item")
-OneOrMore = Annotated[tuple[Item, ...], _OneOrMore()]
+from proxy.config.section import OneOrMore, Section
 
 
 def read_regex(value: object) -> re.Pattern[str]:
@@ -84,23 +54,6 @@ def read_regex(value: object) -> re.Pattern[str]:
 
 
 Regex = Annotated[re.Pattern[str], PlainValidator(read_regex, json_schema_input_type=str)]
-
-
-class Section(BaseModel):
-    """A mapping of the config.  Without any keys below it, it has its defaults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_is_empty(cls, value: object) -> object:
-        return {} if value is None else value
-
-    def overridden_by(self, other: Self | None) -> Self:
-        """This section, with the keys that stand in `other` taken from there."""
-        if other is None:
-            return self
-        return self.model_copy(update={key: getattr(other, key) for key in other.model_fields_set})
 
 
 class ServerTimeouts(Section):
@@ -123,11 +76,15 @@ class Server(Section):
     """Addresses to listen on: `host:port`, `[::1]:port` or `unix:/path`."""
     trusted_proxies: OneOrMore[NetworkValue] = ()
     """Networks of proxies whose `X-Forwarded-*` fields are believed; `unix` for a Unix socket."""
+    purge_from: OneOrMore[NetworkValue] = ()
+    """Peers whose `PURGE` is obeyed: networks, or `unix`.  Without any, it is a method like all others."""
     max_header_size: Annotated[SizeValue, Field(ge=1024, le=1024 * 1024)] = Size(8 * 1024)
     """The longest request line and the longest header field that are accepted; longer ones get 431 or 414."""
     timeouts: ServerTimeouts = Field(default_factory=ServerTimeouts)
     server_timing: Flag = False
     """Whether answers of adapted routes carry `Server-Timing: cache;dur=`, the milliseconds up to their head."""
+    cache_status_key: Flag = False
+    """Whether `Cache-Status` names the cache key, to find out why something is fetched twice."""
 
 
 class Admin(Section):
@@ -135,6 +92,8 @@ class Admin(Section):
 
     listen: AddressValue | None = TcpAddress("127.0.0.1", 9090)
     """`host:port` or `unix:/path`; `null` switches it off."""
+    token: Text | None = None
+    """What a request that changes something must bring.  Default: a new one, in the spool's file `admin-token`."""
 
 
 def default_spool_path(env: Mapping[str, str]) -> str:
@@ -159,6 +118,12 @@ class Spool(Section):
     """Room that is left free on the disk, whatever `max_size` says."""
     partition_ttl: DurationValue = Duration(300)
     """What is kept for one credential alone goes when that credential has not been seen for this long."""
+    partition_size: SizeValue = Size(2 * 1024**3)
+    """What is kept for single credentials may take, all together."""
+    partitions_per_client: Annotated[
+        int, PlainValidator(whole_number(0, 10_000), json_schema_input_type=int)
+    ] = 32
+    """Credentials of one client address that something is kept for at the same time."""
 
 
 class OriginTimeouts(Section):
@@ -182,46 +147,6 @@ class Origin(Section):
     timeouts: OriginTimeouts = Field(default_factory=OriginTimeouts)
     max_connections: Annotated[int, PlainValidator(whole_number(1, 10_000), json_schema_input_type=int)] = 32
     """Connections to it at the same time; further requests wait.  Three quarters may fetch adapted objects."""
-
-
-class Cache(Section):
-    """What is kept, for how long, and who may share it."""
-
-    ttl: DurationValue = Duration(3600)
-    """How long an object of `media_types` is fresh when its origin does not say."""
-    respect_origin: Flag = True
-    """Let the origin's `Cache-Control` and `Expires` win over `ttl`.  `no-store` and `private` always do."""
-    key: OneOrMore[Literal["host", "path", "query"]] = Field(("host", "path", "query"), min_length=1)
-    """What tells two objects apart.  Where an origin gets the client's host (`preserve`), `host` is among it."""
-    shared: Flag = False
-    """Whether what was fetched with a `Cookie` or `Authorization` may serve everybody."""
-    ignore_cookies: OneOrMore[Text] | None = None
-    """Cookies that do not make an answer personal; `*` stands for any text.  Default: common analytics."""
-    media_types: OneOrMore[MediaType] | None = None
-    """What `ttl` is for.  Default: video, audio, images, fonts, PDF, archives and other bulk data."""
-
-
-_Limit = Annotated[int, PlainValidator(whole_number(0, 10_000), json_schema_input_type=int)]
-
-
-class Ranges(Section):
-    """Which range requests are answered as such; others get the whole object."""
-
-    max: _Limit = 100
-    """Ranges in one request."""
-    max_overlaps: _Limit = 2
-    """Ranges in one request that overlap an earlier one."""
-    unknown_length_wait: DurationValue = Duration(30)
-    """How long a range waits for the end of an object whose origin did not tell its length."""
-
-
-class Cors(Section):
-    """Which web pages of other sites may read the answers, `Content-Range` included."""
-
-    allow_origins: OneOrMore[WebOrigin] = Field(("*",), min_length=1)
-    """`*`, or a list of `https://app.example.com`."""
-    max_age: DurationValue = Duration(3600)
-    """How long browsers may remember the answer to a preflight request."""
 
 
 class Defaults(Section):

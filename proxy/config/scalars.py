@@ -146,6 +146,14 @@ def whole_number(least: int, most: int) -> Callable[[object], int]:
     return read
 
 
+def fraction(value: object) -> float:
+    """A share of something, from 0 to 1."""
+    text = source_text(value)
+    if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", text) or float(text) > 1:
+        raise ValueError(f"cannot read {text!r} as a share; write a number from 0 to 1, such as 0.1")
+    return float(text)
+
+
 def source_text(value: object) -> str:
     """A single value as it stands in the file, as far as YAML leaves it."""
     if isinstance(value, bool):

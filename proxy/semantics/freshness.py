@@ -35,7 +35,7 @@ class Stored:
 
     Times are seconds since the epoch: when its request was sent, and when its head arrived (or those of the
     last validation).  `vary` holds each nominated request field, in lower case, with its normalised value at
-    the time (`key.selecting`).
+    the time (`key.selecting`).  `stale_since` is when somebody has declared it stale, before its time perhaps.
     """
 
     representation: Representation
@@ -43,6 +43,7 @@ class Stored:
     response_time: int
     vary: tuple[tuple[str, str | None], ...] = ()
     scope: Scope = Scope.SHARED
+    stale_since: int | None = None
 
 
 class Basis(Enum):

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from proxy.semantics.fields import Fields, end_to_end, joined, list_members
 from proxy.semantics.policy import CachePolicy, is_media_path
+from proxy.semantics.purging import Location
 from proxy.semantics.request import ClientRequest
 
 DIGEST_SIZE: Final = 16
@@ -93,6 +94,12 @@ def primary_key(
     return CacheKey(
         digest.digest(), _printable(text) + ("" if owner is None else f" (partition {owner[:8]})")
     )
+
+
+def location(request: ClientRequest, rules: KeyRules) -> Location:
+    """Where clients find what answers this request."""
+    path = request.path if request.query is None else f"{request.path}?{request.query}"
+    return Location(request.host.lower() if "host" in rules.parts else None, _normalised(path))
 
 
 def partition(request: ClientRequest, policy: CachePolicy, secret: bytes) -> bytes | None:

@@ -91,6 +91,9 @@ class CachePolicy:
     `ttl` is the lifetime, in seconds, of a media-like 200 whose origin says nothing about freshness; without
     `respect_origin` it wins over what the origin says (`no-store` and `private` are obeyed all the same).
     `media_types` and `ignore_cookies` are globs.  With `shared`, Cookie and Authorization separate nothing.
+    What has only a Last-Modified is fresh for the share `heuristic` of its age then, at most for `ttl`.
+    `stale_while_revalidate` and `stale_if_error` are seconds after that, for origins that say nothing of them.
+    `targets` are the fields, the first that is there, which win over Cache-Control (RFC 9213).
     """
 
     ttl: int = 3600
@@ -98,6 +101,10 @@ class CachePolicy:
     shared: bool = False
     ignore_cookies: tuple[str, ...] = DEFAULT_IGNORED_COOKIES
     respect_origin: bool = True
+    heuristic: float = 0.1
+    stale_while_revalidate: int = 0
+    stale_if_error: int = 86_400
+    targets: tuple[str, ...] = ("CDN-Cache-Control",)
 
     def is_media(self, fields: Fields) -> bool:
         """Whether a response is of a media-like type."""

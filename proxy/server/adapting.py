@@ -18,7 +18,7 @@ from proxy.semantics import forward
 from proxy.semantics.cors import add_cors
 from proxy.semantics.fields import Fields, joined
 from proxy.semantics.forward import Network
-from proxy.semantics.key import partition, primary_key
+from proxy.semantics.key import location, partition, primary_key
 from proxy.semantics.plan import ResponsePlan, plan
 from proxy.semantics.preconditions import Verdict, evaluate
 from proxy.semantics.ranges import Ignored, RangeLimits, Slice, parse_range
@@ -75,6 +75,8 @@ class Adapting:
             target=routed.target,
             fields=partial(self._fill_fields, request, route),
             policy=route.policy,
+            target_key=primary_key(*key, scheme=request.scheme),
+            location=location(request, route.key),
             shared_key=primary_key(*key, scheme=request.scheme),
             partition_key=None
             if owner is None

@@ -11,10 +11,11 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from proxy.errors import SpoolError
 from proxy.semantics.freshness import Scope, Stored
 from proxy.semantics.own_tags import own_tag
+from proxy.semantics.purging import Location
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
 
-FORMAT = 2
+FORMAT = 3
 """Of the head file; a head of another format is not read."""
 
 _GENERATION = re.compile(r"[0-9a-f]{32}")
@@ -30,7 +31,9 @@ class Entry:
     """A stored object.
 
     `key` is its primary key's digest, `target` that of the target's shared key, the same for all credentials;
-    `partition` is the digest of the credential it belongs to.
+    `partition` is the digest of the credential it belongs to.  By its `location` and its `tags` it can be purged;
+    `epoch` is that of the spool when its request was sent: later purges are about it.  `digest` is the SHA-256 of
+    the body, once somebody has wanted to know.
     """
 
     key: bytes
@@ -39,6 +42,10 @@ class Entry:
     label: str
     partition: bytes | None
     stored: Stored
+    location: Location
+    tags: tuple[str, ...] = ()
+    epoch: int = 0
+    digest: bytes | None = None
 
     @property
     def length(self) -> int:
@@ -70,6 +77,11 @@ def dump_head(entry: Entry) -> str:
             "request_time": stored.request_time,
             "response_time": stored.response_time,
             "vary": stored.vary,
+            "stale_since": stored.stale_since,
+            "location": [entry.location.host, entry.location.path],
+            "tags": entry.tags,
+            "epoch": entry.epoch,
+            "digest": entry.digest.hex() if entry.digest else None,
         }
     )
 
@@ -83,7 +95,8 @@ def load_head(text: str | bytes) -> Entry:
         if not _GENERATION.fullmatch(head["generation"]):  # it becomes a path
             raise SpoolError("head of an impossible generation")
         fields = CIMultiDictProxy(CIMultiDict([(str(name), str(value)) for name, value in head["fields"]]))
-        length = head["complete_length"]
+        length, stale_since = head["complete_length"], head["stale_since"]
+        host, path = head["location"]
         representation = Representation(
             status=int(head["status"]),
             fields=fields,
@@ -102,7 +115,12 @@ def load_head(text: str | bytes) -> Entry:
                 response_time=int(head["response_time"]),
                 vary=tuple((str(name), None if v is None else str(v)) for name, v in head["vary"]),
                 scope=Scope.PARTITION if head["partition"] else Scope.SHARED,
+                stale_since=None if stale_since is None else int(stale_since),
             ),
+            location=Location(None if host is None else str(host), str(path)),
+            tags=tuple(str(tag) for tag in head["tags"]),
+            epoch=int(head["epoch"]),
+            digest=bytes.fromhex(head["digest"]) if head["digest"] else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise SpoolError(f"unreadable head: {error}") from error

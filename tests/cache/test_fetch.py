@@ -13,6 +13,7 @@ from proxy.fill import Fill
 from proxy.origin import Origin, OriginResponse
 from proxy.semantics.key import CacheKey
 from proxy.semantics.policy import CachePolicy
+from proxy.semantics.purging import Location
 from tests.semantics.exchanges import request
 
 WANTED = Wanted(
@@ -21,6 +22,8 @@ WANTED = Wanted(
     target="/v.mp4",
     fields=CIMultiDict,
     policy=CachePolicy(),
+    target_key=CacheKey(b"target", "target"),
+    location=Location("host", "/v.mp4"),
     shared_key=CacheKey(b"key", "key"),
     partition_key=None,
     partition=None,

@@ -12,6 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.semantics.freshness import Scope, Stored
 from proxy.semantics.own_tags import own_tag
+from proxy.semantics.purging import Location
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
 from proxy.spool.entry import Entry, new_generation
@@ -40,6 +41,8 @@ def entry(
     partition: bytes | None = None,
     time: int = 1_000_000,
     generation: str | None = None,
+    tags: tuple[str, ...] = (),
+    epoch: int = 0,
 ) -> Entry:
     generation = new_generation() if generation is None else generation
     fields = CIMultiDictProxy(
@@ -63,6 +66,9 @@ def entry(
             vary=vary,
             scope=Scope.SHARED if partition is None else Scope.PARTITION,
         ),
+        location=Location("host", name),
+        tags=tags,
+        epoch=epoch,
     )
 
 

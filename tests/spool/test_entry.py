@@ -10,6 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from proxy.errors import SpoolError
 from proxy.semantics.freshness import Scope, Stored
 from proxy.semantics.own_tags import own_tag
+from proxy.semantics.purging import Location
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
 from proxy.spool.entry import Entry, dump_head, load_head, new_generation
@@ -36,7 +37,12 @@ def test_what_is_dumped_is_loaded(
             response_time=2,
             vary=(("accept", None), ("cookie", "a=b")),
             scope=Scope.SHARED if partition is None else Scope.PARTITION,
+            stale_since=None if length is None else length,
         ),
+        location=Location(None if partition else "host", "/\udcff?a"),
+        tags=("a", "\udcff"),
+        epoch=3,
+        digest=partition,
     )
     assert load_head(dump_head(written)) == written
 
@@ -53,6 +59,11 @@ def test_what_is_dumped_is_loaded(
         {"fields": [["one"]]},
         {"complete_length": "many"},
         {"vary": 5},
+        {"stale_since": "now"},
+        {"location": "/film"},
+        {"tags": 5},
+        {"epoch": None},
+        {"digest": "no hex"},
     ],
 )
 def test_what_is_not_a_head_is_refused(change: dict[str, object]) -> None:
