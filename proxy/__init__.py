@@ -15,9 +15,10 @@ Read it from the pure to the wired; each part imports only what stands above it:
     demo/          a legacy origin with a video, the adapter before it, a page that shows both
     cli.py         the commands
 
-`config/`, `routes.py` and `explain.py` stand beside them: config imports nothing of ours and is read
-only by `cli`, `routes`, `explain`, `demo` and `server/app.py`, which hand plain values down.  That module
-wires everything, `admin` too, and so is the one that looks ahead.
+`config/`, `routes.py` and `explain.py` stand beside them, and under the last `answers.py` (what becomes of an
+origin's answer) and `facts.py` (why, in sentences).  config imports nothing of ours and is read only by `cli`,
+`routes`, `explain`, `demo` and `server/app.py`, which hand plain values down.  That module wires everything,
+`admin` too, and so is the one that looks ahead.
 """
 
 __version__ = "0.1.0"

@@ -1,23 +1,28 @@
 """The command `range-adapter`.
 
-Exit status: 0 for success, 1 for a service that could not start, 2 for a wrong command line or config.
+Exit status: 0 for success, 1 for a service that could not start, refused or is not there, 2 for a wrong command line
+or config.
 """
 
 import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import packages_distributions
+from urllib.parse import urlsplit
 
 import click
 from multidict import CIMultiDict
 
+from proxy.answers import Answer
 from proxy.config import Config, ConfigError, Document, Problem, parse, read, with_flags
+from proxy.config.door import admin_door
 from proxy.config.ground import problems as ground_problems
 from proxy.config.model import Route, schema
-from proxy.explain import Explanation, explain
+from proxy.explain import explain, lines
 from proxy.semantics.request import ClientRequest
 
 DISTRIBUTION = "range-adapter"
@@ -135,23 +140,92 @@ def check(config: str | None, no_probe: bool) -> None:
 @click.option(
     "-H", "--header", "headers", metavar="NAME: VALUE", multiple=True, help="A field of the request."
 )
+@click.option(
+    "-A",
+    "--answer",
+    "answers",
+    metavar="NAME: VALUE",
+    multiple=True,
+    help="A field that its origin answers with.",
+)
+@click.option("--status", type=click.IntRange(200, 599), help="The status it answers with (default 200).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(
-    method: str, url: str, config: str | None, headers: tuple[str, ...], as_json: bool
+    method: str,
+    url: str,
+    config: str | None,
+    headers: tuple[str, ...],
+    answers: tuple[str, ...],
+    status: int | None,
+    as_json: bool,
 ) -> None:
-    """Tell what becomes of a request: which route, origin URL, cache key and policy, and why.
+    """Tell what becomes of a request, and of what its origin answers, and why.
 
     \b
     range-adapter explain GET http://media.example.com/films/a.mp4
     range-adapter explain GET /films/a.mp4 -H "Cookie: session=1"
+    range-adapter explain GET /films/a.mp4 -A "Content-Type: video/mp4" -A "Cache-Control: max-age=600"
     """
     settings = parse(_read(config), os.environ)
     request = _request(method, url, headers)
-    explanation = explain(settings, request)
+    fields = _fields(answers, "--answer")
+    asked = bool(answers) or status is not None
+    explanation = explain(
+        settings, request, Answer(status or 200, fields, int(time.time())) if asked else None
+    )
     if as_json:
         click.echo(json.dumps({"method": method, "url": url, **asdict(explanation)}, indent=2))
     else:
-        _print_explanation(explanation)
+        click.echo("\n".join(lines(explanation)))
+
+
+@cli.command("purge", short_help="Have a running service forget what it has stored.")
+@click.argument("urls", metavar="[URL]...", nargs=-1)
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="All that its origin has tagged so.")
+@click.option("--all", "everything", is_flag=True, help="All that is stored.")
+@click.option("--soft", is_flag=True, help="Make it stale: the origin is asked before it is used again.")
+@click.option(
+    "-c", "--config", metavar="FILE", help="The config of the service (default ./config.yaml, if any)."
+)
+@click.option("--admin", metavar="HOST:PORT", help="Where its admin listener is; also unix:/path.")
+@click.option("--token", envvar="RANGE_ADAPTER_TOKEN", show_envvar=True, help="The token that it wants.")
+def purge_command(
+    urls: tuple[str, ...],
+    tags: tuple[str, ...],
+    everything: bool,
+    soft: bool,
+    config: str | None,
+    admin: str | None,
+    token: str | None,
+) -> None:
+    """Have a running service forget what it has stored.
+
+    \b
+    range-adapter purge http://media.example.com/films/a.mp4
+    range-adapter purge 'http://media.example.com/films/*'    all that begins so
+    range-adapter purge '/films/*'                            the same, of all hosts
+    range-adapter purge --tag news --soft
+
+    URLs are those of clients.  Where the service is, and its token, stand in the config; without one, it is
+    127.0.0.1:9090, and the token is in the spool's file admin-token: run this as the user of the service, or root.
+
+    Exit status 1 if the service refuses or is not there; the error says if anything is purged all the same.
+    """
+    if everything == bool(urls or tags):
+        wrong = "--all is everything; leave out the rest" if everything else "name a URL, --tag TAG or --all"
+        raise click.UsageError(wrong)
+    from proxy.admin import client
+
+    known = admin is not None and token is not None
+    is_read = config is not None or (os.path.exists(DEFAULT_FILE) and not known)
+    door = admin_door(_read(config) if is_read else None, os.environ, admin=admin, token=token)
+    try:
+        order = {"urls": urls, "tags": tags, "all": everything, "soft": soft}
+        for thing in client.purge(door.address, door.token, door.spool, order):
+            click.echo(f"{'made stale' if soft else 'purged'} {thing}")
+    except client.Failed as error:
+        _complain(str(error))
+        sys.exit(1)
 
 
 @cli.command("schema", short_help="Print the config's JSON Schema.")
@@ -178,19 +252,28 @@ def _refuse(document: Document, problems: Iterable[Problem]) -> None:
         raise ConfigError(document.name, found)
 
 
-def _request(method: str, url: str, headers: tuple[str, ...]) -> ClientRequest:
+def _fields(given: tuple[str, ...], option: str) -> CIMultiDict[str]:
     fields: CIMultiDict[str] = CIMultiDict()
-    for header in headers:
-        name, colon, value = header.partition(":")
+    for each in given:
+        name, colon, value = each.partition(":")
         if not colon:
-            raise click.BadParameter(f"{header!r} has no colon; write 'Name: value'", param_hint="--header")
+            raise click.BadParameter(f"{each!r} has no colon; write 'Name: value'", param_hint=option)
         fields.add(name.strip(), value.strip())
+    return fields
+
+
+def _request(method: str, url: str, headers: tuple[str, ...]) -> ClientRequest:
+    fields = _fields(headers, "--header")
     scheme, separator, rest = url.partition("#")[0].partition("://")
     if not separator:
         if not url.startswith("/"):
             raise click.BadParameter(f"{url!r} is no URL; write http://host/path or /path", param_hint="URL")
         scheme, rest = "http", fields.get("Host", "localhost") + scheme
     host = re.split("[/?]", rest, maxsplit=1)[0]
+    try:
+        _ = urlsplit(f"//{host}").port
+    except ValueError as error:
+        raise click.BadParameter(f"{host!r} is no host: {error}", param_hint="URL") from None
     target = rest.removeprefix(host)
     path, question, query = target.partition("?")
     return ClientRequest(
@@ -244,25 +327,6 @@ def _conditions(route: Route) -> str:
 
 def _destination(route: Route, config: Config) -> str:
     return "-" if route.mode == "deny" or route.origin is None else str(config.origins[route.origin].url)
-
-
-def _print_explanation(explanation: Explanation) -> None:
-    width = max((len(name) for name, _ in explanation.tried), default=0)
-    for name, what in explanation.tried:
-        click.echo(f"route  {name:<{width}}  {what}")
-    click.echo()
-    lines = {
-        "outcome": explanation.outcome,
-        "origin": explanation.origin,
-        "asks for": explanation.origin_url,
-        "with Host": explanation.host,
-        "cache key": explanation.cache_key,
-    }
-    for title, text in lines.items():
-        if text is not None:
-            click.echo(f"{title:<10} {text}")
-    for title, sentence in zip(["policy", *[""] * len(explanation.policy)], explanation.policy, strict=False):
-        click.echo(f"{title:<10} {sentence}")
 
 
 def main() -> None:

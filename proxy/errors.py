@@ -39,6 +39,13 @@ class Denied(ClientError):
     reason = "denied"
 
 
+class PurgeDenied(ClientError):
+    """A PURGE from a peer that may not."""
+
+    status = 403
+    reason = "purge-denied"
+
+
 class NoRoute(ClientError):
     """No route matched."""
 
@@ -58,6 +65,13 @@ class UploadTimeout(ClientError):
 
     status = 408
     reason = "upload-timeout"
+
+
+class NothingStored(ClientError):
+    """A purge of what its route does not store, so that it can change nothing."""
+
+    status = 409
+    reason = "nothing-stored"
 
 
 class PreconditionFailed(ClientError):
@@ -104,6 +118,18 @@ class OriginTruncated(OriginError):
     """The origin's body ended before its end."""
 
     reason = "origin-truncated"
+
+
+class ObjectChanged(OriginError):
+    """What was stored is not any more what the origin has: found out after an answer from it had begun."""
+
+    reason = "object-changed"
+
+
+class NotValidated(OriginError):
+    """The origin failed, and what is stored must not be served without its word (RFC 9111 section 5.2.2.2)."""
+
+    status = 504
 
 
 class SpoolError(AdapterError):

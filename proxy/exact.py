@@ -61,23 +61,68 @@ class OriginProtocol(ResponseHandler):
         self.requests = 0
         self._awaits_head = False
         self._idle = False
+        self._method = ""
+        self._in_head = False
+        self._head_end = b""  # the last bytes of a head that comes in pieces
+        self._last_head: RawResponseMessage | None = None
+        self._due: int | None = None  # of the body; None where it has no length, or where we cannot count
 
-    def begin(self) -> None:
+    def begin(self, method: str) -> None:
         """A request goes out."""
         self.requests += 1
         self._awaits_head = False
         self._idle = False
+        self._method = method
+        self._in_head, self._head_end, self._last_head, self._due = True, b"", None, None
 
     def _rest(self) -> None:
         self._idle = True
 
     def data_received(self, data: bytes) -> None:
-        """What comes between a response's end and the next request answers nobody (RFC 9112 section 9.2)."""
-        if self._idle and data and self.transport is not None:
-            self.force_close()
-            self.transport.close()
+        """What comes after a response's end answers nobody: scripts write a line too many (RFC 9112 section 6.3).
+
+        The parser would refuse the whole response for it, or take it for the next.
+        """
+        if not data:  # aiohttp goes on with what it holds
+            super().data_received(data)
             return
-        super().data_received(data)
+        if not self._idle:
+            data = self._without_head(data)
+        surplus = len(data) if self._idle else 0 if self._due is None else len(data) - self._due
+        if surplus > 0:
+            self.force_close()
+            data = data[:-surplus]
+        if self._due is not None:
+            self._due -= len(data)
+        if data:
+            super().data_received(data)
+        elif surplus > 0 and self.transport is not None:
+            self.transport.close()
+
+    def _without_head(self, data: bytes) -> bytes:
+        """Hand heads on to the parser, each by itself; the rest is body."""
+        while data and self._in_head:
+            found = (self._head_end + data).find(b"\r\n\r\n")
+            if found < 0:
+                self._head_end = (self._head_end + data)[-3:]
+                super().data_received(data)
+                return b""
+            size = found + 4 - len(self._head_end)
+            self._head_end = b""
+            head, data = data[:size], data[size:]
+            super().data_received(head)
+            if self.exception() is not None:
+                return b""
+            if self._last_head is not None:
+                self._due = _body_length(self._method, self._last_head)
+        return data
+
+    def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
+        """The parser has read a head."""
+        head = data[0]
+        if not 100 <= head.code < 200 or head.code == 101:
+            self._in_head, self._last_head = False, head
+        super().feed_data(data, size)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """What breaks the connection breaks the body that is being read, too."""
@@ -154,7 +199,7 @@ class ExactRequest(aiohttp.ClientRequest):
         exact = sending.request
         protocol = conn.protocol
         assert isinstance(protocol, OriginProtocol)
-        protocol.begin()
+        protocol.begin(exact.method)
         fields = CIMultiDict(exact.fields)
         if self.chunked:
             fields["Transfer-Encoding"] = "chunked"
@@ -183,6 +228,16 @@ class ExactRequest(aiohttp.ClientRequest):
         )
         self.response = response  # type: ignore[assignment]  # aiohttp declares it as None
         return response
+
+
+def _body_length(method: str, head: RawResponseMessage) -> int | None:
+    """How many bytes of content follow a head; None if the parser has to find the end (RFC 9112 section 6.3)."""
+    if method == "HEAD" or head.code in {204, 304}:
+        return 0
+    if head.code == 101 or "Transfer-Encoding" in head.headers:
+        return None
+    length = joined(head.headers, "Content-Length")
+    return None if length is None else parse_digits(length)
 
 
 def _check(request: OriginRequest, head: RawResponseMessage) -> None:

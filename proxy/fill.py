@@ -56,9 +56,15 @@ class Writer(Protocol):
 
 
 class Fill:
-    """`limit` is the largest body, in bytes, that may be stored."""
+    """`limit` is the largest body, in bytes, that may be stored.
 
-    def __init__(self, incoming: Incoming, writer: Writer, *, limit: int) -> None:
+    A `provisional` one shows what was stored before as long as the same bytes come; when others do it fails, and has
+    a `successor`.
+    """
+
+    def __init__(self, incoming: Incoming, writer: Writer, *, limit: int, provisional: bool = False) -> None:
+        self.provisional = provisional
+        self.successor: Fill | None = None
         self._incoming = incoming
         self._writer = writer
         self._limit = limit

@@ -23,11 +23,19 @@ from proxy.errors import (
     OriginUnreachable,
     Overloaded,
 )
-from proxy.exact import ExactRequest, OriginProtocol, OriginRequest, Sending, describe, sending_now
+from proxy.exact import (
+    ExactRequest,
+    InterimHandler,
+    OriginProtocol,
+    OriginRequest,
+    Sending,
+    describe,
+    sending_now,
+)
 from proxy.semantics.fields import Fields, joined, parse_digits
 from proxy.semantics.policy import is_endless
 
-__all__ = ["Origin", "OriginRequest", "OriginResponse"]
+__all__ = ["InterimHandler", "Origin", "OriginRequest", "OriginResponse"]
 
 MAX_HEAD_LINE = 64 << 10
 """Longest field line taken from an origin, in bytes: legacy applications send large cookies."""

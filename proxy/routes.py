@@ -6,7 +6,7 @@ origin is asked for the path exactly as it came, but for the prefix that the rou
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, TypeAlias
@@ -21,7 +21,7 @@ from proxy.errors import ClientError, Denied, NoRoute, UnknownHost
 from proxy.semantics.cors import Cors
 from proxy.semantics.forward import host_field
 from proxy.semantics.key import KeyRules
-from proxy.semantics.policy import CachePolicy
+from proxy.semantics.policy import Authorize, CachePolicy
 from proxy.semantics.ranges import RangeLimits
 from proxy.semantics.request import ClientRequest
 
@@ -69,7 +69,16 @@ class Routed:
     @property
     def target(self) -> str:
         """For the request line; a bare `?` stays."""
-        return self.path if self.query is None else f"{self.path}?{self.query}"
+        return _target(self.path, self.query)
+
+    @property
+    def fetch_target(self) -> str:
+        """The same for an object that is fetched for all who share its key: without what the key leaves out."""
+        return _target(self.path, self.route.key.reduced(self.query))
+
+
+def _target(path: str, query: str | None) -> str:
+    return path if query is None else f"{path}?{query}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +242,29 @@ def _rule(section: RouteSection, config: Config) -> Rule:
         origin=section.origin,
         host=host_field(origin.host, origin.url.authority),
         policy=_policy(cache),
-        key=KeyRules(cache.key),
+        key=_key(cache),
         limits=RangeLimits(max_ranges=ranges.max, max_overlaps=ranges.max_overlaps),
         unknown_length_wait=ranges.unknown_length_wait,
         cors=cors,
     )
     return Rule(section.name, conditions, rewrite, route)
+
+
+def _key(cache: Cache) -> KeyRules:
+    query = cache.query
+    return KeyRules(
+        parts=cache.key,
+        keep=None if query.keep is None else _parameter_globs(query.keep),
+        drop=_parameter_globs(query.drop),
+        sort=query.sort,
+        fields=tuple(sorted({name.lower() for name in cache.key_fields})),
+        guarded=cache.authorize is not None,
+    )
+
+
+def _parameter_globs(patterns: Iterable[str]) -> tuple[str, ...]:
+    # Brackets are part of such names: `filter[size]`.
+    return tuple(pattern.replace("[", "[[]") for pattern in patterns)
 
 
 def _policy(cache: Cache) -> CachePolicy:
@@ -253,6 +279,9 @@ def _policy(cache: Cache) -> CachePolicy:
         stale_while_revalidate=int(cache.stale_while_revalidate),
         stale_if_error=int(cache.stale_if_error),
         targets=cache.targeted_fields,
+        tag_fields=cache.tag_fields,
+        query_in_key="query" in cache.key,
+        authorize=Authorize(cache.authorize.method, cache.authorize.ttl) if cache.authorize else None,
     )
 
 

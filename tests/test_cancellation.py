@@ -251,4 +251,4 @@ async def test_clients_that_leave_at_any_moment(
 
 async def _idle(adapter: Adapter) -> None:
     cache = adapter.service._cache
-    await eventually(lambda: not cache._tasks and not adapter.service._handler.running)
+    await eventually(lambda: cache.idle and not adapter.service._handler.running)

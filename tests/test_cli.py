@@ -5,7 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,7 @@ def run(*arguments: str) -> Result:
 def test_help_and_version() -> None:
     assert run("--version").output == f"range-adapter {__version__}\n"
     text = run("--help").output
-    for command in ("serve", "demo", "check", "explain", "schema"):
+    for command in ("serve", "demo", "check", "explain", "purge", "schema"):
         assert command in text
         assert run(command, "-h").exit_code == 0
 
@@ -140,7 +142,7 @@ def test_explain(folder: Path) -> None:
         "origin     legacy\n"
         "asks for   http://legacy:8000/a%20b?\n"
         "with Host  legacy:8000\n"
-        "cache key  http://h:80/a%20b?\n"
+        "cache key  legacy http://h/a%20b?\n"
         "policy     kept as long as the origin says; media for 1h where it says nothing\n"
         "           up to 100 ranges, 2 of them overlapping\n"
         "           a range waits up to 30s for an object of unknown length\n"
@@ -176,11 +178,86 @@ def test_explain_knows_what_is_not_adapted(folder: Path, arguments: tuple[str, .
     assert (answer["origin_url"] is None) == outcome.startswith("answered")
 
 
+def test_explain_tells_what_becomes_of_an_answer(folder: Path) -> None:
+    (folder / "config.yaml").write_text(ORIGIN)
+    asked = ("explain", "GET", "/a")
+    assert json.loads(run(*asked, "--json").stdout)["answer"] is None
+    lines = (
+        "-A",
+        "Cache-Control: max-age=600",
+        "--answer",
+        "Cache-Control: must-revalidate",
+        "-A",
+        'ETag: "x"',
+    )
+    answer = json.loads(run(*asked, *lines, "--json").stdout)["answer"]
+    assert (answer["outcome"], answer["fresh_for"]) == ("stored, for everyone", 600)
+    assert answer["validate"] == ["must-revalidate"]
+    assert answer["next"][1]["after"] == 600
+    text = run(*asked, *lines).stdout
+    assert "\n\nanswer     stored, for everyone\nbecause    " in text
+    now = int(time.time())  # by the clock, an answer of ten years ago is stale
+    old = formatdate(now - 315_360_000, usegmt=True)
+    assert json.loads(run(*asked, "--json", *lines, "-A", f"Date: {old}").stdout)["answer"]["fresh_for"] == 0
+    text = run(*asked, "--status", "503").stdout
+    assert "\nanswer     not stored: status\n" in text
+    for wrong in (("--status", "199"), ("--answer", "nothing")):
+        result = run(*asked, *wrong)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert wrong[0] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://[::1", "Invalid IPv6 URL"),
+        ("http://h:x/a", "Port could not be cast"),
+        ("http://h:99999", "range"),
+    ],
+)
+def test_explain_wants_a_host_that_can_be_one(folder: Path, url: str, why: str) -> None:
+    (folder / "config.yaml").write_text(ORIGIN)
+    result = run("explain", "GET", url)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is no host" in result.stderr
+    assert why in " ".join(result.stderr.split())
+
+
 @pytest.mark.parametrize("arguments", [("GET", "h/a"), ("GET", "/a", "-H", "nothing")])
 def test_explain_wants_a_request(folder: Path, arguments: tuple[str, ...]) -> None:
     (folder / "config.yaml").write_text(ORIGIN)
     result = run("explain", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "name a URL, --tag TAG or --all"),
+        (("--soft",), "name a URL, --tag TAG or --all"),
+        (("--all", "/a"), "--all is everything; leave out the rest"),
+        (("--all", "--tag", "a"), "--all is everything; leave out the rest"),
+        (("/a", "--admin", "9090"), "'9090' names no host"),
+        (("/a", "-c", "none.yaml"), "none.yaml: cannot be read"),
+    ],
+)
+def test_purge_wants_to_know_what_and_where(folder: Path, arguments: tuple[str, ...], why: str) -> None:
+    result = run("purge", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert why in result.stderr
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["''", "fifteen-letters", "1234567890123456789", "[a]", "with some spaces in it", "ünïcödé-ünïcödé"],
+)
+def test_a_token_that_cannot_be_one(folder: Path, token: str) -> None:
+    (folder / "config.yaml").write_text(ORIGIN + f"admin: {{listen: null, token: {token}}}\n", "utf-8")
+    result = run("check")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("config.yaml:2:")
+    assert token.strip("'[]") not in result.stderr or len(token) < 4
+    assert "admin.token: " in result.stderr
 
 
 def test_schema() -> None:

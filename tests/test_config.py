@@ -17,6 +17,8 @@ from proxy.config.document import read_text
 from proxy.config.ground import problems as ground_problems
 from proxy.config.model import schema
 from proxy.config.scalars import Duration, Size
+from proxy.semantics.fields import HOP_BY_HOP
+from proxy.semantics.key import WITHHELD
 
 ENV = {"HOME": "/home/ada", "PORT": "8099", "EMPTY": ""}
 ORIGIN = "origins: {a: {url: 'http://a:8000'}}\n"
@@ -625,6 +627,53 @@ def test_a_route_that_can_never_match_is_a_fault(earlier: str, later: str, shado
         assert len(config(text).routes) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (
+            "Cookie",
+            "answers to cookies are kept apart already; name in ignore_cookies those that do not count",
+        ),
+        ("authorization", "answers to credentials are kept apart already; write authorize or shared"),
+        ("Host", "it has a word of its own; write host in key"),
+        ("Range", "an object is stored whole, and ranges are cut from it; leave it out"),
+        ("If-None-Match", "conditions are answered from what is stored; leave it out"),
+        ("If-Anything", "conditions are answered from what is stored; leave it out"),
+        ("TE", "it speaks of one connection, and the origin never hears it; leave it out"),
+        ("Accept-Encoding", "codings are told apart already, by what the origin's Vary says; leave it out"),
+        ("Pragma", "it says how an answer may be stored, not which one; leave it out"),
+        ("Content-Type", "it speaks of a body, and what is stored is asked for without one; leave it out"),
+        (
+            "X_Forwarded_Proto",
+            "clients can claim anything there; write host in key, or a field that your proxy sets",
+        ),
+        (
+            "X-Original-URL",
+            "it can make an origin answer another request than the one in the key; leave it out",
+        ),
+    ],
+)
+def test_fields_that_no_key_can_have(name: str, reason: str) -> None:
+    text = f"{ORIGIN}defaults:\n  cache:\n    key_fields: [X-Tenant, {name}]\n"
+    message = f"{name} cannot be part of a key: {reason}"
+    assert faults(text) == [f"config.yaml:4:28 defaults.cache.key_fields[1]: {message}"]
+
+
+@pytest.mark.parametrize(
+    "name", sorted(WITHHELD | HOP_BY_HOP | {"forwarded", "x-real-ip", "proxy", "proxy-x"})
+)
+def test_no_key_has_a_field_that_the_origin_is_not_told_of(name: str) -> None:
+    for spelling in (name, name.upper(), name.replace("-", "_")):
+        assert faults(f"{ORIGIN}routes: [{{cache: {{key_fields: {spelling}}}}}]")
+
+
+def test_other_fields_may_be_in_a_key() -> None:
+    cache = config(
+        f"{ORIGIN}defaults: {{cache: {{key_fields: [X-Tenant, User-Agent, Iffy]}}}}"
+    ).defaults.cache
+    assert cache.key_fields == ("X-Tenant", "User-Agent", "Iffy")
+
+
 HOSTS = """\
 origins:
   a: {url: 'http://a', host: preserve}
@@ -669,6 +718,34 @@ def test_the_only_origin_is_that_of_every_route() -> None:
     for sections in ("", "routes: [{name: x}]"):
         (fault,) = faults(only + sections)
         assert fault.startswith("config.yaml:2:25 defaults.cache.key: ")
+
+
+@pytest.mark.parametrize(
+    ("sections", "place"),
+    [
+        ("routes: [{cache: {authorize: origin, shared: true}}]", "routes[0].cache.authorize"),
+        ("defaults: {cache: {authorize: origin, shared: yes}}", "defaults.cache.authorize"),
+        (
+            "defaults: {cache: {shared: true}}\nroutes: [{cache: {authorize: {ttl: 1s}}}]",
+            "routes[0].cache.authorize",
+        ),
+        (
+            "defaults: {cache: {authorize: origin}}\nroutes: [{cache: {shared: true}}]",
+            "defaults.cache.authorize",
+        ),
+        ("defaults: {cache: {authorize: origin}}\nroutes: [{cache: {authorize: null, shared: true}}]", None),
+        ("defaults: {cache: {authorize: origin, shared: true}}\nroutes: [{cache: {shared: false}}]", None),
+        ("routes: [{mode: passthrough, cache: {authorize: origin, shared: true}}]", None),
+        ("routes: [{cache: {authorize: origin}}]", None),
+    ],
+)
+def test_what_everybody_may_have_needs_no_yes(sections: str, place: str | None) -> None:
+    text = f"{ORIGIN}{sections}"
+    if place is None:
+        config(text)
+        return
+    (fault,) = faults(text)
+    assert f"{place}: contradicts shared: true" in fault
 
 
 def test_two_routes_of_one_name() -> None:

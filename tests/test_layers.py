@@ -20,11 +20,13 @@ MAY_IMPORT = {
     "cache": {"errors", "semantics", "origin", "spool", "fill"},
     "config": set[str](),
     "routes": {"errors", "semantics", "config"},
-    "explain": {"errors", "semantics", "config", "routes"},
+    "facts": {"semantics"},
+    "answers": {"errors", "semantics", "facts"},
+    "explain": {"errors", "semantics", "config", "routes", "facts", "answers"},
     "server": {"patience", "exact", "errors", "semantics", "origin", "spool", "fill", "cache", "routes"},
     "admin": {"errors", "semantics", "origin", "spool", "fill", "cache"},
     "demo": {"errors", "semantics", "config", "server"},
-    "cli": {"errors", "semantics", "config", "explain", "server", "demo"},
+    "cli": {"errors", "semantics", "config", "answers", "explain", "server", "admin", "demo"},
     "__main__": {"cli"},
 }
 """Each part of the house, and which other parts it may import."""

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from tests.conftest import Adapter
-from tests.scripted_origin import Gate, OriginRequest, Pause, Raw, Script, ScriptedOrigin, Stall
+from tests.scripted_origin import Gate, Head, OriginRequest, Pause, Raw, Script, ScriptedOrigin, Stall
+from tests.together import until
 
 EVIL = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nCache-Control: max-age=60\r\nContent-Length: 4\r\n\r\nevil"
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: 4\r\n\r\ngood"
@@ -55,3 +56,58 @@ async def test_a_chunk_that_breaks_after_the_head_ends_the_answer(
         assert await wire.chunk() == b"good"
         gate.open()
         assert await wire.closed()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [GOOD + b" and more"],
+        [GOOD, b" and more"],
+        [GOOD[:-2], b"od and", b" more"],
+        [GOOD[:20], GOOD[20:-6], GOOD[-6:-4], GOOD[-4:] + b"\r\n\r\n"],
+        [GOOD + EVIL],
+        [b"HTTP/1.1 103 Early Hints\r\n\r\n" + GOOD + b"!"],
+        [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Hints\r\nA: b\r\n\r", b"\n" + GOOD + b"!"],
+    ],
+)
+async def test_a_line_too_many_is_left_out(
+    adapter: Adapter, origin: ScriptedOrigin, pieces: list[bytes]
+) -> None:
+    def script(_: OriginRequest) -> Script:
+        for piece in pieces:
+            yield Raw(piece)
+            yield Pause(now)
+        yield Stall()
+
+    now = asyncio.Event()
+    now.set()
+    origin.on("/first", script)
+    origin.serve("/second", b"mine")
+    async with adapter.wire() as wire:
+        for _ in range(2):
+            response = await wire.get("/first")
+            assert (response.status, response.body) == (200, b"good")
+        assert (await wire.get("/second")).body == b"mine"
+    assert origin.count("/first") == 1
+
+
+async def test_content_where_there_can_be_none_is_left_out(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.on("/first", [Raw(b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nevil"), Stall()])
+    origin.serve("/second", b"mine")
+    async with adapter.wire() as wire:
+        response = await wire.get("/first")
+        assert (response.status, response.body) == (204, b"")
+        assert (await wire.get("/second")).body == b"mine"
+
+
+async def test_an_origin_that_answers_head_with_a_body(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    body = b"<html>" * 100
+    stale = {"Content-Type": "video/mp4", "Cache-Control": "max-age=1", "Age": "1", "Content-Length": "600"}
+    origin.on("/film", [Head(200, stale), Raw(body)])
+    async with adapter.wire() as wire:
+        assert (await wire.get("/film")).body == body
+        await until(lambda: adapter.service._cache.idle)
+        response = await wire.head("/film")
+        assert (response.status, response.fields["Content-Length"]) == (200, "600")
+        assert (await wire.get("/film")).body == body
+    assert [request.method for request in origin.requests] == ["GET", "HEAD", "GET"]

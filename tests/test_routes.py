@@ -15,7 +15,7 @@ from proxy.explain import explain
 from proxy.routes import Mode, Routed, RouteTable, matching_path
 from proxy.semantics.cors import Cors
 from proxy.semantics.key import KeyRules
-from proxy.semantics.policy import CachePolicy
+from proxy.semantics.policy import Authorize, CachePolicy
 from proxy.semantics.ranges import RangeLimits
 from proxy.semantics.request import ClientRequest
 
@@ -306,12 +306,48 @@ def test_a_route_carries_the_policy_of_defaults_and_its_own() -> None:
     ).route
     assert (route.name, route.mode, route.origin) == ("films", Mode.ADAPT, "legacy")
     assert route.policy == CachePolicy(
-        ttl=86_400, media_types=("text/*",), shared=True, ignore_cookies=("x*",), respect_origin=True
+        ttl=86_400, media_types=("text/*",), shared=True, ignore_cookies=("x*",), query_in_key=False
     )
     assert route.key == KeyRules(("path",))
     assert route.limits == RangeLimits(max_ranges=5, max_overlaps=0)
     assert route.unknown_length_wait == 5.0
     assert route.cors == Cors(frozenset({"https://a", "https://b"}), 600)
+
+
+def test_what_is_in_the_key() -> None:
+    route = routed(
+        request(),
+        {"cache": {"query": {"keep": ["id", "a[*]"], "sort": True}, "key_fields": ["X-B", "x-a", "X-b"]}},
+        defaults={"cache": {"query": {"drop": "utm_*"}}},
+    ).route
+    assert route.key == KeyRules(keep=("id", "a[[]*]"), sort=True, fields=("x-a", "x-b"))
+
+
+@pytest.mark.parametrize(
+    ("query", "target", "fetched"),
+    [
+        ({"drop": "utm_*"}, "/a?utm_x=1&id=%31", "/a?id=%31"),
+        ({"drop": "utm_*"}, "/a?utm_x=1", "/a"),
+        ({"drop": "utm_*"}, "/a?", "/a?"),
+        ({"drop": "utm_*"}, "/a", "/a"),
+        ({"keep": "id"}, "/a?", "/a"),
+        ({"keep": []}, "/a?b&c", "/a"),
+        ({"keep": ["filter[*]", "ids[]"]}, "/a?filter[a]=1&filter%5Bb%5D=2&ids[]=3&filtera=4", None),
+        ({"sort": True}, "/a?b=1&a=2&a=1", "/a?a=2&a=1&b=1"),
+        ({}, "/a?b=1&&a;c=%7e?", "/a?b=1&&a;c=%7e?"),
+    ],
+)
+def test_an_object_is_fetched_without_what_the_key_leaves_out(
+    query: dict[str, Any], target: str, fetched: str | None
+) -> None:
+    found = routed(request(target), {"cache": {"query": query}})
+    assert found.target == target, "relayed requests keep theirs"
+    assert found.fetch_target == (fetched or target.rpartition("&")[0])
+
+
+def test_a_query_that_is_not_in_the_key_goes_on_whole() -> None:
+    cache = {"key": ["host", "path"], "query": {"drop": "*"}}
+    assert routed(request("/a?b=1"), {"cache": cache}).fetch_target == "/a?b=1"
 
 
 def test_without_a_word_a_route_has_the_defaults_of_the_semantics() -> None:
@@ -352,7 +388,7 @@ def test_explain() -> None:
     )
     assert (explanation.outcome, explanation.origin, explanation.host) == ("adapt", "legacy", "legacy:8000")
     assert explanation.origin_url == "http://legacy:8000/%61?b"
-    assert explanation.cache_key == "http://h/a?b"
+    assert explanation.cache_key == "legacy http://h/a?b"
     assert explanation.policy == (
         "kept as long as the origin says; media for 1h where it says nothing",
         "this request has credentials: kept for them alone, unless the origin says it is for all",
@@ -367,6 +403,64 @@ def test_explain() -> None:
     assert denied.outcome == "403 denied: route closed denies this"
     assert denied.origin is None
     assert explain(settings, request("/../x")).outcome == "400 dot-segments: the path has dot segments"
+
+
+def test_explain_tells_what_is_in_the_key() -> None:
+    cache = {"query": {"drop": ["utm_*", "x"], "sort": True}, "key_fields": ["X-Tenant", "X-Lang"]}
+    origins = {"legacy": {"url": "http://legacy:8000", "host": "preserve"}}
+    asked = request("/a?utm_%61=1&b=1&a[]=2&x", host="H.:80", **{"X-Tenant": "blue"})
+    told = explain(config({"cache": cache}, origins=origins), asked)
+    assert (told.origin_url, told.host) == ("http://legacy:8000/a?a[]=2&b=1", "h")
+    assert told.cache_key is not None
+    assert told.cache_key.startswith("legacy http://h/a?a[]=2&b=1 (no x-lang) (x-tenant ")
+    assert told.policy[:5] == (
+        "parameters left out of the key, and of what the origin is asked for: utm_a, x",
+        "parameters in the key: a[], b",
+        "their order tells nothing: the origin gets them sorted by name",
+        "requests without x-lang have an object of their own",
+        "requests with this x-tenant have an object of their own: blue",
+    )
+    nothing_left = explain(config({"cache": cache}), request("/a?x"))
+    assert nothing_left.origin_url == "http://legacy:8000/a"
+    assert nothing_left.policy[1] == "parameters in the key: none"
+
+
+def test_explain_tells_that_the_query_is_not_in_the_key() -> None:
+    told = explain(config({"cache": {"key": "path"}}), request("/a?b"))
+    assert (told.cache_key, told.origin_url) == ("legacy http://*/a?*", "http://legacy:8000/a?b")
+    assert told.policy[0] == "one object for all queries; the origin gets that of whoever comes first"
+
+
+def test_two_origins_have_two_keys_and_the_text_tells() -> None:
+    origins = {"one": {"url": "http://one"}, "two": {"url": "http://two"}}
+    routes = ({"match": {"path_prefix": "/a"}, "origin": "one"}, {"origin": "two"})
+    strip = {"match": {"path_prefix": "/b"}, "origin": "two", "rewrite": {"strip_prefix": "/b"}}
+    asked = [request("/a"), request("/b/a")]
+    texts = [explain(config(routes[0], strip, origins=origins), each).cache_key for each in asked]
+    assert texts == ["one http://h/a", "two http://h/a"]
+
+
+def test_authorize() -> None:
+    cache = {"authorize": {"method": "HEAD", "ttl": "30s"}}
+    route = RouteTable(config({"cache": cache})).match(request("/a")).route
+    assert route.policy.authorize == Authorize("HEAD", 30.0)
+    assert route.key.guarded
+    route = RouteTable(config({})).match(request("/a")).route
+    assert (route.policy.authorize, route.key.guarded) == (None, False)
+
+
+def test_explain_tells_that_the_origin_is_asked() -> None:
+    told = explain(config({"cache": {"authorize": "origin"}}), request("/a", Cookie="session=1"))
+    assert told.cache_key == "legacy http://h/a (guarded)"
+    assert told.policy[1:4] == (
+        "each request asks the origin with its own credentials, by a GET, given up after its head (cache.authorize)",
+        "a 304, or a 200 like the stored one, is a yes: one copy for all who get it, from the spool",
+        "anything else is relayed as it is",
+    )
+    cache = {"authorize": {"method": "HEAD", "ttl": "30s"}}
+    words = explain(config({"cache": cache}), request("/a")).policy
+    assert "by a HEAD, and a GET if that is no yes" in words[1]
+    assert words[4] == "a yes is remembered for 30s for the same Cookie and Authorization"
 
 
 def test_explain_puts_other_policies_in_words() -> None:

@@ -1,1 +1,1 @@
-"""The admin listener: health, metrics, status.  It stands on an address of its own, loopback by default."""
+"""The admin listener: health, metrics, status, purges.  It stands on an address of its own, loopback by default."""

@@ -1,15 +1,20 @@
-"""The admin listener's four addresses."""
+"""The admin listener's addresses."""
 
 import json
 
 from aiohttp import web
 from prometheus_client import exposition
 
+from proxy.admin.purging import MAX_BODY, Purger, purge_door
 from proxy.admin.state import State
+from proxy.admin.token import Token
 
 
-def admin_app(state: State) -> web.Application:
-    """`/livez` and `/readyz` for probes, `/metrics` for Prometheus, `/status.json` for people and programs."""
+def admin_app(state: State, purger: Purger, token: Token) -> web.Application:
+    """`/livez` and `/readyz` for probes, `/metrics` for Prometheus, `/status.json` for people and programs.
+
+    And `/purge`, for those who bring the token.
+    """
 
     async def livez(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -25,13 +30,14 @@ def admin_app(state: State) -> web.Application:
     async def status(request: web.Request) -> web.Response:
         return web.json_response(state.report(), dumps=lambda report: json.dumps(report, indent=2) + "\n")
 
-    app = web.Application()
+    app = web.Application(client_max_size=MAX_BODY)
     app.add_routes(
         [
             web.get("/livez", livez),
             web.get("/readyz", readyz),
             web.get("/metrics", metrics),
             web.get("/status.json", status),
+            web.route("*", "/purge", purge_door(purger, token)),
         ]
     )
     return app

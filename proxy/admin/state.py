@@ -44,6 +44,7 @@ class State:
                 "path": str(spool.paths.root),
                 "objects": objects,
                 "stored_bytes": stored,
+                "partition_bytes": spool.room.partition_bytes(),
                 "used_bytes": spool.room.used,
                 "max_bytes": spool.room.max_size,
                 "evictions": spool.evictions,
@@ -73,6 +74,11 @@ class _SpoolCollector(Collector):
         fills = list(self._cache.fills())
         yield _gauge("range_adapter_spool_bytes", "Bytes of complete objects.", stored)
         yield _gauge("range_adapter_spool_objects", "Complete objects.", objects)
+        yield _gauge(
+            "range_adapter_spool_partition_bytes",
+            "Bytes of complete objects that are kept for single credentials.",
+            spool.room.partition_bytes(),
+        )
         yield _gauge("range_adapter_spool_used_bytes", "All that counts against max_size.", spool.room.used)
         yield _gauge("range_adapter_spool_max_bytes", "The limit, spool.max_size.", spool.room.max_size)
         yield _gauge("range_adapter_fills_in_progress", "Objects being fetched.", len(fills))

@@ -3,89 +3,76 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
 import structlog
-from multidict import CIMultiDictProxy
 
-from proxy.cache.asking import Asking, Question
+from proxy.cache.asking import ORIGIN_FAILED, Question
+from proxy.cache.digesting import Digesting
 from proxy.cache.fetch import Fetch, Freshened, Held, Outcome, Passed, Storing
+from proxy.cache.fetching import Fetching
+from proxy.cache.lease import Lease, passing
 from proxy.cache.partitions import Partitions
-from proxy.cache.sources import Complete, Growing, Passing, Source
-from proxy.cache.underway import Underway, Waits
+from proxy.cache.sources import Complete, Growing
+from proxy.cache.underway import Waits
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, OnlyIfCached, SpoolError
+from proxy.errors import NotValidated, OnlyIfCached, OriginError, Overloaded, SpoolError
 from proxy.fill import Fill
-from proxy.origin import OriginResponse
 from proxy.semantics import reuse
+from proxy.semantics.authorization import asked_first
 from proxy.semantics.cache_status import CacheStatus, Forward
-from proxy.semantics.fields import end_to_end, format_http_date
+from proxy.semantics.digests import wants_digest
 from proxy.semantics.freshness import Lifetime, Stored, current_age, lifetime
-from proxy.semantics.representation import Representation
-from proxy.semantics.validators import origin_validators
+from proxy.semantics.purging import Purge
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
 
-PASSING_READ_AHEAD = 64 << 10
-"""Bytes read ahead of a client whose answer is not stored: it may be slow, and one of many."""
-
-_FOLLOWING = CacheStatus(forward=Forward.URI_MISS, collapsed=True)
-
 _log = structlog.stdlib.get_logger("cache")
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to read one representation until `close`, which is called once.
-
-    `age` is None for what is not reused.
-    """
-
-    source: Source
-    status: CacheStatus
-    age: int | None
-    on_close: Callable[[], None] | None = None
-
-    def close(self) -> None:
-        self.source.close()
-        if self.on_close is not None:
-            self.on_close()
 
 
 class Cache:
     """One spool and the fills into it.
 
     `clock` gives seconds since the epoch.  What is stored for one credential alone ends when that has not been
-    seen for `partition_ttl` seconds.
+    seen for `partition_ttl` seconds; each client may have `partitions_per_client` such credentials.
     """
 
     def __init__(
-        self, spool: Spool, *, partition_ttl: float = 300.0, clock: Callable[[], float] = time.time
+        self,
+        spool: Spool,
+        *,
+        partition_ttl: float = 300.0,
+        partitions_per_client: int = 32,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.spool = spool
         self._clock = clock
-        self._asking = Asking(spool, self._now)
-        self._underway = Underway()
-        self._partitions = Partitions(spool, partition_ttl)
+        self._partitions = Partitions(spool, partition_ttl, partitions_per_client)
+        self._fetching = Fetching(spool, self._now, self._partitions.admit)
+        self._underway = self._fetching.underway
+        self._digesting = Digesting(spool)
         self._sweeping = asyncio.create_task(self._partitions.sweep(), name="partition sweep")
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._filled_bytes = 0
 
     def fills(self) -> Iterator[Fill]:
         """Those that run now."""
-        return self._underway.fills()
+        return self._fetching.fills()
+
+    @property
+    def idle(self) -> bool:
+        """Is nothing being fetched?"""
+        return self._fetching.idle
 
     @property
     def fetched(self) -> int:
         """Requests sent to origins in order to store the answer."""
-        return self._asking.count
+        return self._fetching.fetched
 
     @property
     def filled_bytes(self) -> int:
         """All bytes that ever came through fills."""
-        return self._filled_bytes + sum(fill.written for fill in self.fills())
+        return self._fetching.filled_bytes
 
     async def acquire(self, wanted: Wanted) -> Lease:
         """What answers `wanted`: stored, arriving or passing.  Raises AdapterError."""
@@ -99,15 +86,22 @@ class Cache:
         waits = Waits()
         while True:
             held = self._held(wanted)
-            stored = [each.entry.stored for each in held]
-            decision = reuse.decide(wanted.request, stored, wanted.policy, self._now())
+            decision = self._decide(wanted, held)
+            if wanted.policy.authorize is not None:
+                decision = asked_first(decision, wanted.request, partial(self._is_granted, wanted, held))
             match decision:
-                case reuse.Reuse(chosen, age, ttl):
-                    lease = await self._reuse(_of(held, chosen), age, ttl)
-                case reuse.Validate(chosen, conditions, reason):
-                    lease = await self._ask(wanted, Question(reason, _of(held, chosen), conditions), waits)
-                case reuse.Fetch(reason):
-                    lease = await self._ask(wanted, Question(reason), waits)
+                case reuse.Reuse(chosen, age, ttl, None):
+                    lease = await self._reuse(wanted, _of(held, chosen), age, ttl)
+                case reuse.Reuse(_, _, _, refresh) if refresh and self._underway.passes(wanted):
+                    lease = await self._ask(
+                        wanted, refresh, held, waits
+                    )  # what is stored is out of date, we know
+                case reuse.Reuse(_, _, _, refresh) as stale:
+                    lease = await self._serve_stale(wanted, stale, held, "stale-while-revalidate")
+                    if lease is not None and refresh is not None:
+                        self._fetching.refresh(wanted, _question(refresh, held))
+                case reuse.Ask():
+                    lease = await self._ask(wanted, decision, held, waits)
                 case reuse.Refuse():
                     raise OnlyIfCached("nothing fresh is stored, and the client wants nothing else")
                 case _:
@@ -122,9 +116,18 @@ class Cache:
         paid, sees another site.
         """
         self._underway.retract(wanted)
+        self._fetching.permits.end(wanted)
         await self.spool.drop_target(wanted.target_key.digest)
         if wanted.partition is not None:
+            self._partitions.forget(wanted.partition)
             await self.spool.drop_partition(wanted.partition)
+
+    async def purge(self, what: Purge, *, soft: bool) -> None:
+        """Remove what is purged, or make it stale: for the next request already, and for good.
+
+        Those who follow what is arriving have it to its end.  Raises SpoolError, Overloaded.
+        """
+        await self.spool.ban(what, soft=soft, now=self._now(), then=partial(self._underway.purge, what))
 
     # What there is
 
@@ -133,17 +136,35 @@ class Cache:
         stored = [Held(entry) for key in wanted.keys for entry in self.spool.lookup(key)]
         return [*self._underway.joinable(wanted), *stored]
 
-    async def _reuse(self, held: Held, age: int, ttl: int) -> Lease | None:
+    def _decide(self, wanted: Wanted, held: list[Held]) -> reuse.Decision:
+        """What is being compared is waited for only where nothing else will do."""
+        firm = [each for each in held if each.fill is None or not each.fill.provisional]
+        decision = self._decide_among(wanted, firm)
+        if len(firm) < len(held) and isinstance(decision, reuse.Ask):
+            return self._decide_among(wanted, held)
+        return decision
+
+    def _decide_among(self, wanted: Wanted, held: list[Held]) -> reuse.Decision:
+        stored = [each.entry.stored for each in held]
+        return reuse.decide(wanted.request, stored, wanted.policy, self._now())
+
+    def _is_granted(self, wanted: Wanted, held: list[Held], stored: Stored) -> bool:
+        return self._fetching.permits.holds(wanted, _of(held, stored).entry.generation)
+
+    async def _reuse(self, wanted: Wanted, held: Held, age: int, ttl: int) -> Lease | None:
         """A lease on what is held; None if that is over, or was lost on the disk and is forgotten now."""
         entry, fill = held.entry, held.fill
         if fill is not None:
             if fill.joinable:
                 whole = fill.written == fill.complete_length
-                status = CacheStatus(hit=True, ttl=ttl) if whole else _FOLLOWING
+                why = Forward.STALE if fill.provisional else Forward.URI_MISS
+                status = CacheStatus(hit=True, ttl=ttl) if whole else CacheStatus(forward=why, collapsed=True)
                 return Lease(Growing(fill), status, age)
             entry = fill.entry
             if fill.error is not None or fill.retracted or fill.complete_length is None:
                 return None
+        if wants_digest(wanted.request.fields, entry.stored.representation):
+            entry = await self._digesting.with_digest(entry)
         try:
             body = await self.spool.open_body(entry)
         except SpoolError as error:
@@ -151,22 +172,55 @@ class Cache:
             return None
         return Lease(Complete(entry, body), CacheStatus(hit=True, ttl=ttl), age)
 
+    async def _serve_stale(
+        self, wanted: Wanted, stale: reuse.Reuse, held: list[Held], why: str
+    ) -> Lease | None:
+        lease = await self._reuse(wanted, _of(held, stale.stored), stale.age, stale.ttl)
+        return lease and replace(lease, status=replace(lease.status, detail=why))
+
     # What has to be fetched
 
-    async def _ask(self, wanted: Wanted, question: Question, waits: Waits) -> Lease | None:
-        """A lease on the origin's answer, whoever asked for it; None if that was not for this request."""
+    async def _ask(self, wanted: Wanted, ask: reuse.Ask, held: list[Held], waits: Waits) -> Lease | None:
+        """A lease on the origin's answer, whoever asked for it, or on what is served in its stead.
+
+        None if the answer was not for this request.
+        """
+        fallback = ask.fallback
+        if fallback is not None and self._fetching.is_failing(wanted):
+            return await self._serve_stale(wanted, fallback, held, "stale-if-error")
+        try:
+            lease = await self._fetched(wanted, _question(ask, held), waits)
+        except (OriginError, Overloaded) as error:
+            lease = None
+            if fallback is not None:
+                lease = await self._serve_stale(wanted, fallback, held, "stale-if-error")
+            if lease is None and ask.strict and isinstance(error, OriginError):
+                raise NotValidated(str(error), reason=error.reason) from error
+            if lease is None:
+                raise
+            return replace(lease, status=replace(lease.status, hit=False, forward=ask.reason))
+        if lease is not None and lease.status.detail == ORIGIN_FAILED and fallback is not None:
+            forwarded = lease.status
+            lease.close()
+            stale = await self._serve_stale(wanted, fallback, held, "stale-if-error")
+            return stale and replace(
+                stale, status=replace(forwarded, ttl=fallback.ttl, detail="stale-if-error")
+            )
+        return lease
+
+    async def _fetched(self, wanted: Wanted, question: Question, waits: Waits) -> Lease | None:
         fetch = self._underway.awaited(wanted, waits)
+        status = CacheStatus(forward=question.reason, collapsed=fetch is not None)
+        wanted.forwarded(status)
         if fetch is None:
-            fetch = self._start(wanted, question)
-            status = CacheStatus(forward=question.reason)
+            fetch = self._fetching.start(wanted, question)
             return await self._own_lease(wanted, await fetch.own_head(), status)
         outcome = await fetch.head()
-        status = CacheStatus(forward=question.reason, collapsed=True)
         match outcome:
             case Storing(fill) if self._is_for(wanted, fill.entry, fetch):
                 return Lease(Growing(fill), replace(status, forward_status=outcome.status), None)
             case Freshened(held) if self._is_for(wanted, held.entry, fetch):
-                return await self._freshened_lease(wanted, held, status)
+                return await self._freshened_lease(wanted, outcome, status)
             case _:
                 return None
 
@@ -190,101 +244,49 @@ class Cache:
     async def _own_lease(self, wanted: Wanted, outcome: Outcome, status: CacheStatus) -> Lease | None:
         """A lease for the one who caused the fetch."""
         match outcome:
-            case Storing(fill, forward_status):
-                return Lease(Growing(fill), replace(status, stored=True, forward_status=forward_status), None)
-            case Freshened(held):
-                return await self._freshened_lease(wanted, held, status)
+            case Storing(fill, forward_status, withheld):
+                status = replace(status, stored=True, forward_status=forward_status)
+                return Lease(Growing(fill), status, None, withheld)
+            case Freshened(withheld=withheld):
+                lease = await self._freshened_lease(wanted, outcome, status)
+                return lease and replace(lease, withheld=withheld)
             case Passed(response, reason):
-                response.read_ahead(PASSING_READ_AHEAD)
                 status = replace(status, forward_status=response.status, detail=reason)
-                return Lease(Passing(response, _passing_representation(response, self._now())), status, None)
+                return Lease(passing(response, self._now()), status, None)
             case _:
                 assert_never(outcome)
 
-    async def _freshened_lease(self, wanted: Wanted, held: Held, status: CacheStatus) -> Lease | None:
-        stored = held.entry.stored
+    async def _freshened_lease(self, wanted: Wanted, outcome: Freshened, status: CacheStatus) -> Lease | None:
+        stored = outcome.held.entry.stored
         age = current_age(stored, self._now(), self._lifetime(stored, wanted).basis)
-        lease = await self._reuse(held, age, 0)
-        return lease and replace(lease, status=replace(status, forward_status=304))
-
-    def _start(self, wanted: Wanted, question: Question) -> Fetch:
-        fetch = Fetch(wanted)
-        self._underway.enter_fetch(fetch)
-        task = asyncio.create_task(self._run(fetch, question), name=f"fetch {wanted.shared_key.text}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return fetch
-
-    async def _run(self, fetch: Fetch, question: Question) -> None:
-        try:
-            outcome = await self._asking.ask(fetch.wanted, question)
-        except AdapterError as error:
-            fetch.fail(error)
-            return
-        except BaseException:
-            fetch.fail(AdapterError("the request to the origin was stopped"))
-            raise
-        finally:
-            self._underway.leave_fetch(fetch)
-        self._underway.learn(fetch.wanted, outcome)
-        if isinstance(outcome, Storing):
-            await self._fill(fetch, outcome)
-        else:
-            await fetch.resolve(outcome)
-
-    async def _fill(self, fetch: Fetch, outcome: Storing) -> None:
-        fill = outcome.fill
-        if fetch.retracted:
-            fill.retract()
-        self._underway.enter_fill(fill)
-        try:
-            try:
-                await fetch.resolve(outcome)
-            except asyncio.CancelledError:
-                _cancel_this_task()  # again, in `run`, which then leaves everything in order
-            await fill.run()
-            if fill.error is None and not fill.retracted:
-                self._underway.supersede(fill)
-        finally:
-            self._underway.leave_fill(fill)
-            self._filled_bytes += fill.written
-        if fill.error is not None:
-            _log.warning("a fill failed", object=fill.entry.label, why=str(fill.error), written=fill.written)
-        elif fill.retracted and fill.complete_length is not None:
-            await self.spool.drop([fill.entry])  # it may have been retracted while it was committed
+        lease = await self._reuse(wanted, outcome.held, age, 0)
+        if wanted.policy.authorize is not None:  # that something is stored is told to those who may have it
+            status = replace(status, forward=Forward.REQUEST)
+        return lease and replace(lease, status=replace(status, forward_status=outcome.status))
 
     # The end
 
     async def close(self) -> None:
         """Stop what is being fetched.  The spool stays open."""
-        for fill in list(self.fills()):
-            fill.stop()
-        for task in list(self._tasks):
-            task.cancel()
         self._sweeping.cancel()
-        await asyncio.gather(*self._tasks, self._sweeping, return_exceptions=True)
+        await self._fetching.close()
+        await asyncio.gather(self._sweeping, return_exceptions=True)
         await self._partitions.close()
+        await self._digesting.close()
 
     def _now(self) -> int:
         return int(self._clock())
 
 
-def _cancel_this_task() -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    task.cancel()
+def _question(ask: reuse.Ask, held: list[Held]) -> Question:
+    return Question(
+        ask.reason,
+        tuple(_of(held, stored) for stored in ask.candidates),
+        ask.conditions,
+        selects=ask.reason is not Forward.VARY_MISS,
+        fallback=ask.fallback is not None,
+    )
 
 
 def _of(held: list[Held], stored: Stored) -> Held:
     return next(each for each in held if each.entry.stored is stored)
-
-
-def _passing_representation(response: OriginResponse, now: int) -> Representation:
-    fields = end_to_end(response.fields)
-    fields.setdefault("Date", format_http_date(now))
-    return Representation(
-        status=response.status,
-        fields=CIMultiDictProxy(fields),
-        validators=origin_validators(fields, None),
-        complete_length=response.content_length,
-    )

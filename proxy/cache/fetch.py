@@ -4,12 +4,15 @@ A fetch runs in a task of its own: whoever asked first may leave.  What comes of
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from multidict import CIMultiDict
 
 from proxy.cache.wanted import Wanted
 from proxy.errors import AdapterError
-from proxy.fill import Fill
+from proxy.fill import Fill, FillState
 from proxy.origin import OriginResponse
+from proxy.semantics.fields import Fields
 from proxy.spool.entry import Entry
 
 
@@ -20,20 +23,41 @@ class Held:
     entry: Entry
     fill: Fill | None = None
 
+    @property
+    def current(self) -> Entry:
+        """The entry as its fill knows it by now: its length, say, once that has ended."""
+        return self.entry if self.fill is None else self.fill.entry
+
+    @property
+    def is_whole(self) -> bool:
+        """Is it stored to its end?"""
+        return self.fill is None or (
+            self.fill.state is FillState.COMPLETE and self.fill.complete_length is not None
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Storing:
-    """It is being stored: everyone entitled to it may follow.  `status` is the origin's."""
+    """It is being stored: everyone entitled to it may follow.
+
+    `status` is the origin's; the `withheld` fields are for the one who asked.
+    """
 
     fill: Fill
     status: int
+    withheld: Fields = field(default_factory=CIMultiDict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Freshened:
-    """The origin said 304: what we had is good again."""
+    """What we had is good again: the origin said so, by a 304 or by an equal head.
+
+    `status` is the origin's; the `withheld` fields are for the one who asked.
+    """
 
     held: Held
+    status: int
+    withheld: Fields = field(default_factory=CIMultiDict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +107,10 @@ class Fetch:
             if self._head.done() and self._head.exception() is None:
                 self._close_unclaimed(self._head.result())
             raise
+
+    def disown(self) -> None:
+        """Nobody asked for it: a passed response is for nobody."""
+        self._disowned = True
 
     async def resolve(self, outcome: Outcome) -> None:
         """Tell all who wait; returns when each has taken what it came for, or has left."""

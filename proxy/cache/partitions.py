@@ -1,11 +1,17 @@
-"""The time of what is stored for one credential alone: it ends when that has not been seen for a while."""
+"""What is stored for one credential alone: it ends when that has not been seen for a while, and no client may have
+it for as many credentials as it can invent.
+"""
 
 import asyncio
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from functools import partial
+from ipaddress import IPv6Address, ip_address
 
 import structlog
 
-from proxy.cache.recent import Recent
+from proxy.cache.recent import CAPACITY, Recent
 from proxy.errors import SpoolError
 from proxy.spool.spool import Spool
 
@@ -17,23 +23,94 @@ SWEEP_BATCH = 256
 """How many of them end at one look."""
 
 
-class Partitions:
-    """`ttl` is in seconds."""
+class Census:
+    """The partitions that something is kept for, and how many of them there are for each client: at most `most`.
 
-    def __init__(self, spool: Spool, ttl: float) -> None:
+    A partition counts for the client it was begun for, wherever else its credentials are used from, until it is
+    left or unused for `seconds`.  Of more than `capacity` in all, those that were unused longest are forgotten.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        seconds: float,
+        *,
+        capacity: int = CAPACITY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._capacity = capacity
+        self._clock = clock
+        self._kept: OrderedDict[bytes, tuple[str, float]] = OrderedDict()  # whose, and until when; by that
+        self._counts: Counter[str] = Counter()
+
+    def admit(self, partition: bytes, client: str) -> bool:
+        """May something be kept for these credentials?  Then it counts for `client`, if it is new."""
+        now = self._clock()
+        while self._kept and next(iter(self._kept.values()))[1] <= now:
+            self.leave(next(iter(self._kept)))
+        if partition in self._kept:
+            return True
+        client = _network(client)
+        if self._counts[client] >= self._most:
+            return False
+        self._kept[partition] = client, now + self._seconds
+        self._counts[client] += 1
+        if len(self._kept) > self._capacity:
+            self.leave(next(iter(self._kept)))
+        return True
+
+    def note_use(self, partition: bytes) -> None:
+        """These credentials are in use."""
+        if (kept := self._kept.get(partition)) is not None:
+            self._kept[partition] = kept[0], self._clock() + self._seconds
+            self._kept.move_to_end(partition)
+
+    def leave(self, partition: bytes) -> None:
+        """Nothing is kept for them any more."""
+        if (kept := self._kept.pop(partition, None)) is not None:
+            self._counts[kept[0]] -= 1
+            if not self._counts[kept[0]]:
+                del self._counts[kept[0]]
+
+
+def _network(client: str) -> str:
+    """What one client has of addresses: of IPv6, 64 bits are its own to choose."""
+    try:
+        address = ip_address(client)
+    except ValueError:  # a Unix socket
+        return client
+    return str(int(address) >> 64) if isinstance(address, IPv6Address) else client
+
+
+class Partitions:
+    """`ttl` is in seconds; each client may have `per_client` partitions."""
+
+    def __init__(self, spool: Spool, ttl: float, per_client: int) -> None:
         self._spool = spool
         self._ttl = ttl
         self._seen = Recent(ttl)
+        self._census = Census(per_client, ttl)
         self._ending: dict[bytes, asyncio.Task[None]] = {}
 
     def note_use(self, partition: bytes) -> None:
         """These credentials are in use."""
         self._seen.add(partition)
+        self._census.note_use(partition)
+
+    def admit(self, partition: bytes, client: str) -> bool:
+        """May something be stored for these credentials, which the client at this address sent?"""
+        return self._census.admit(partition, client)
+
+    def forget(self, partition: bytes) -> None:
+        """Somebody else ends it now."""
+        self._census.leave(partition)
 
     async def enter(self, partition: bytes) -> None:
         """A request brings these credentials.  After a pause, theirs is a new partition, and the old one gone."""
         is_new = partition not in self._seen
-        self._seen.add(partition)
+        self.note_use(partition)
         if is_new:
             self._end(partition)
         if (ending := self._ending.get(partition)) is not None:
@@ -54,6 +131,7 @@ class Partitions:
 
     def _end(self, partition: bytes) -> asyncio.Task[None]:
         """Drop what is stored in it; whoever enters it meanwhile waits for that."""
+        self._census.leave(partition)
         ending = self._ending.get(partition)
         if ending is None:
             ending = asyncio.create_task(self._spool.drop_partition(partition), name="end of a partition")

@@ -5,10 +5,11 @@ Growing   an object that a fill is fetching
 Passing   an origin's response that is not stored: read once, forwards only
 """
 
+from dataclasses import replace
 from typing import Protocol
 
 from proxy.errors import OriginTruncated
-from proxy.fill import Fill
+from proxy.fill import Fill, FillState
 from proxy.origin import OriginResponse
 from proxy.semantics.representation import Representation
 from proxy.spool.body import Body
@@ -24,6 +25,10 @@ class Source(Protocol):
     @property
     def seekable(self) -> bool:
         """May offsets be read in any order?"""
+
+    @property
+    def provisional(self) -> bool:
+        """May it still turn out that this representation has been replaced by another one?"""
 
     @property
     def file(self) -> Body | None:
@@ -51,9 +56,11 @@ class Complete:
     """A complete object.  Takes over one hold of `body`."""
 
     seekable = True
+    provisional = False
 
     def __init__(self, entry: Entry, body: Body) -> None:
-        self.representation = entry.stored.representation
+        self.label = entry.label
+        self.representation = replace(entry.stored.representation, digest=entry.digest)
         self.file: Body | None = body
         self._body = body
         self._length = entry.length
@@ -82,8 +89,16 @@ class Growing:
         self._body = fill.body.hold()
 
     @property
+    def label(self) -> str:
+        return self._fill.entry.label
+
+    @property
     def representation(self) -> Representation:
         return self._fill.entry.stored.representation
+
+    @property
+    def provisional(self) -> bool:
+        return self._fill.provisional and self._fill.state is FillState.STREAMING
 
     @property
     def file(self) -> Body | None:
@@ -108,6 +123,7 @@ class Passing:
     """A response on its way through: one piece in memory at a time, as fast as the client takes it."""
 
     seekable = False
+    provisional = False
     file: Body | None = None
 
     def __init__(self, response: OriginResponse, representation: Representation) -> None:

@@ -15,6 +15,7 @@ from proxy.cache.fetch import Fetch, Held, Outcome, Passed, Storing
 from proxy.cache.recent import Recent
 from proxy.cache.wanted import Wanted
 from proxy.fill import Fill
+from proxy.semantics.purging import Purge, covers
 
 Item = TypeVar("Item", Fetch, Fill)
 
@@ -59,7 +60,8 @@ class Underway:
 
     def awaited(self, wanted: Wanted, waits: Waits) -> Fetch | None:
         """The fetch whose head `wanted` should wait for, which is noted in `waits`."""
-        if wanted.is_lonely or wanted.own_key in self._passing:
+        alone = wanted.is_lonely or wanted.policy.authorize is not None  # a yes is to one's own credentials
+        if alone or self.passes(wanted):
             return None
         for fetch in self._fetches.get(wanted.shared_key.digest, ()):
             if not fetch.pending or fetch.retracted or fetch.wanted.is_lonely:
@@ -74,10 +76,16 @@ class Underway:
                 return fetch
         return None
 
+    def passes(self, wanted: Wanted) -> bool:
+        """Was the last answer not stored?"""
+        return wanted.own_key in self._passing
+
     def learn(self, wanted: Wanted, outcome: Outcome) -> None:
         """What the answer to `wanted` lets us expect of the next ones; a failure says nothing of them."""
         shared_key = wanted.shared_key.digest
         match outcome:
+            case Passed() if wanted.policy.authorize is not None:
+                pass  # that was for one client
             case Passed(response) if response.status < 400 and not wanted.is_lonely:
                 self._passing.add(wanted.own_key)
                 if wanted.partition is not None:
@@ -99,6 +107,15 @@ class Underway:
                 fetch.retracted = True
         for fill in self.fills():
             if fill.entry.target == wanted.target_key.digest or _same(fill.entry.partition, wanted.partition):
+                fill.retract()
+
+    def purge(self, what: Purge) -> None:
+        """What is being fetched and purged is for nobody new any more.  Tags are not known before the head comes."""
+        for fetch in self.fetches():
+            if covers(what, fetch.wanted.target_key.digest, fetch.wanted.location, None):
+                fetch.retracted = True
+        for fill in self.fills():
+            if covers(what, fill.entry.target, fill.entry.location, fill.entry.tags):
                 fill.retract()
 
     def supersede(self, fill: Fill) -> None:

@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.origin import Origin
+from proxy.origin import InterimHandler, Origin
 from proxy.semantics import reuse
+from proxy.semantics.cache_status import CacheStatus
 from proxy.semantics.fields import Fields, parse_directives
 from proxy.semantics.key import CacheKey, accept_encoding
 from proxy.semantics.policy import CachePolicy
 from proxy.semantics.purging import Location
 from proxy.semantics.request import ClientRequest
 from proxy.spool.entry import Entry
+
+
+def _untold(status: CacheStatus) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,9 @@ class Wanted:
     `fields` makes them when the origin is asked: a hit needs none.  `partition` names the request's credentials,
     if it has any that count, and `partition_key` is the key of what is stored for them alone.  `target_key` is the
     same for all answers of the target, whatever fields of the request are in the others; `location` is where clients
-    find them.
+    find them.  `interim` takes the interim responses that the origin sends before its answer, `forwarded` why the
+    origin is asked, as soon as it is: there may be no answer.  `credentials` names those of the request even where
+    they do not partition.
     """
 
     request: ClientRequest
@@ -33,6 +40,9 @@ class Wanted:
     shared_key: CacheKey
     partition_key: CacheKey | None
     partition: bytes | None
+    interim: InterimHandler | None = None
+    forwarded: Callable[[CacheStatus], None] = _untold
+    credentials: bytes | None = None
 
     @property
     def keys(self) -> tuple[bytes, ...]:

@@ -8,6 +8,7 @@
     hints.py      "did you mean"
     checks.py     what must agree between sections; shadow.py: routes that leave nothing for others
     flags.py      the command line over the file
+    door.py       where a running service takes orders
     ground.py     what only this machine can tell: the spool folder, the listen addresses
 
 Only `cli`, `routes` and `server/app.py` read a `Config`.

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator, model_validator
 
 from proxy.config.addresses import MediaType, WebOrigin
+from proxy.config.key_fields import KeyField
 from proxy.config.scalars import Duration, DurationValue, Flag, Text, Token, fraction, whole_number
 from proxy.config.section import OneOrMore, Section
 
@@ -50,10 +51,13 @@ class Cache(Section):
     respect_origin: Flag = True
     """Let the origin's `Cache-Control` and `Expires` win over `ttl`.  `no-store` and `private` always do."""
     key: OneOrMore[Literal["host", "path", "query"]] = Field(("host", "path", "query"), min_length=1)
-    """What tells two objects apart.  Where an origin gets the client's host (`preserve`), `host` is among it."""
+    """What tells two objects apart.  Where an origin gets the client's host (`preserve`), `host` is among it.
+
+    Without `query`, the origin still gets that of the request which fetches the object: it may be a signature.
+    """
     query: Query = Field(default_factory=Query)
-    """Which parameters of the query, where that is in `key`."""
-    key_fields: OneOrMore[Token] = ()
+    """Which parameters of the query, where that is in `key`; the brackets of `a[]` are part of a name."""
+    key_fields: OneOrMore[KeyField] = ()
     """Fields of a request that tell objects apart, too: `X-Tenant`."""
     authorize: Authorize | None = None
     """`origin`: for objects that it does not let everybody have, and that are the same for all it does."""

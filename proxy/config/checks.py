@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from proxy.config.addresses import Address, OriginUrl, TcpAddress
+from proxy.config.caching import Cache
 from proxy.config.document import Document
 from proxy.config.hints import did_you_mean
 from proxy.config.model import Admin, Match, Origin, Server, Spool
@@ -32,6 +33,7 @@ def problems(document: Document) -> Iterator[Problem]:
     yield from _object_size(document)
     for name in names:
         yield from _loop(document, ("origins", name), listeners)
+    yield from _shared_but_guarded(document, routes if isinstance(routes, list) and routes else [{}])
     yield from _shared_hosts(document, routes if isinstance(routes, list) and routes else [{}], names)
     if isinstance(routes, list) and routes:
         yield from _route_origins(document, routes, names)
@@ -122,6 +124,34 @@ def _shared_hosts(document: Document, routes: list[Any], names: list[str]) -> It
             f"must have the host: origins.{name} is told the client's (host: preserve), and may answer by it"
         )
         yield document.problem(path, message)
+
+
+def _shared_but_guarded(document: Document, routes: list[Any]) -> Iterator[Problem]:
+    """One says that everybody may have it, the other that the origin decides who."""
+    told: set[Path] = set()
+    for index, route in enumerate(routes):
+        if not isinstance(route, dict) or route.get("mode", "adapt") != "adapt":
+            continue
+        path, guarded = _cache_value(document, index, "authorize")
+        _, shared = _cache_value(document, index, "shared")
+        if guarded is None or not _is_true(shared) or path in told:
+            continue
+        told.add(path)
+        message = "contradicts shared: true, by which everybody may have what is stored; take one of them out"
+        yield document.problem(path, message)
+
+
+def _cache_value(document: Document, index: int, key: str) -> tuple[Path, object]:
+    """What holds for a route, and where that stands."""
+    own: Path = ("routes", index, "cache", key)
+    section = document.get("routes", index, "cache")
+    path: Path = own if isinstance(section, dict) and key in section else ("defaults", "cache", key)
+    return path, document.get(*path)
+
+
+def _is_true(value: object) -> bool:
+    section = _readable(Cache, {"shared": value})
+    return section is not None and section.shared
 
 
 def _lacks_host(key: object) -> bool:

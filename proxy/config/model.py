@@ -29,6 +29,7 @@ from proxy.config.scalars import (
     Duration,
     DurationValue,
     Flag,
+    Secret,
     Size,
     SizeValue,
     Text,
@@ -92,7 +93,7 @@ class Admin(Section):
 
     listen: AddressValue | None = TcpAddress("127.0.0.1", 9090)
     """`host:port` or `unix:/path`; `null` switches it off."""
-    token: Text | None = None
+    token: Secret | None = Field(None, repr=False)
     """What a request that changes something must bring.  Default: a new one, in the spool's file `admin-token`."""
 
 

@@ -26,6 +26,7 @@ _LONGEST: Final = 100 * 365 * 86_400
 _OTHER_UNITS: Final = re.compile(
     r"([0-9.]+) ?(milliseconds?|msec|sec(?:onds?)?|min(?:utes?)?|hours?|hrs?|days?|weeks?|[smhdwSMHDW])"
 )
+_SHORTEST_SECRET: Final = 16
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
 
@@ -124,6 +125,21 @@ def read_token(value: object) -> str:
     return text
 
 
+def read_secret(value: object) -> str:
+    """A password that a header field can carry.  No message shows it."""
+    if not isinstance(value, str):
+        raise ValueError(
+            f"expected text, not {'a number' if isinstance(value, int | float) else kind(value)}"
+        )
+    if len(value) < _SHORTEST_SECRET:
+        raise ValueError(f"is shorter than {_SHORTEST_SECRET} characters; take one of `openssl rand -hex 32`")
+    if not re.fullmatch("[!-~]+", value):
+        raise ValueError(
+            "has characters that a header field cannot carry; take one of `openssl rand -hex 32`"
+        )
+    return value
+
+
 def read_flag(value: object) -> bool:
     if value in ("true", "false"):  # out of an environment variable, inside quotes
         return value == "true"
@@ -191,4 +207,7 @@ TimeoutValue = Annotated[
 ]
 Text = Annotated[str, BeforeValidator(read_text, json_schema_input_type=str)]
 Token = Annotated[str, BeforeValidator(read_token, json_schema_input_type=str)]
+Secret = Annotated[
+    str, BeforeValidator(read_secret, json_schema_input_type=text_schema("[!-~]{16,}", "${ADMIN_TOKEN}"))
+]
 Flag = Annotated[bool, BeforeValidator(read_flag, json_schema_input_type=bool | text_schema("true|false"))]

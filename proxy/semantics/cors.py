@@ -12,13 +12,15 @@ from proxy.semantics.fields import Fields, joined, list_members
 from proxy.semantics.request import ClientRequest
 
 ALLOWED_METHODS: Final = "GET, HEAD"
-ALLOWED_FIELDS: Final = "Range, If-Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since"
+ALLOWED_FIELDS: Final = (
+    "Range, If-Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, Want-Repr-Digest"
+)
 _OF_THE_ORIGIN: Final = (
     "Access-Control-Allow-Origin",
     "Access-Control-Allow-Credentials",
     "Access-Control-Expose-Headers",
 )
-EXPOSED_FIELDS: Final = "Content-Range, Accept-Ranges, ETag, Content-Length"
+EXPOSED_FIELDS: Final = "Content-Range, Accept-Ranges, ETag, Content-Length, Repr-Digest"
 
 
 @dataclass(frozen=True, slots=True)

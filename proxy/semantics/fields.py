@@ -187,8 +187,10 @@ def _directives(value: str) -> Directives:
     occurrences: dict[str, list[str | None]] = {}
     for member in list_members(value):
         directive, equals, text = member.partition("=")
-        directive = directive.rstrip(OWS).lower()
-        occurrences.setdefault(directive, []).append(_unquoted(text) if equals else None)
+        name = directive.rstrip(OWS)
+        # No space may stand before the `=`; the directive counts all the same, its argument does not.
+        argument = _unquoted(text) if name == directive else ""
+        occurrences.setdefault(name.lower(), []).append(argument if equals else None)
     return Directives(occurrences)
 
 

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 from multidict import CIMultiDict
 
-from proxy.semantics.fields import Fields, end_to_end, joined, list_members
+from proxy.semantics.fields import HOP_BY_HOP, Fields, end_to_end, joined, list_members
 from proxy.semantics.key import WITHHELD, KeyRules, accept_encoding
 from proxy.semantics.request import ClientRequest
 
@@ -125,7 +125,8 @@ def _is_for_proxies(name: str) -> bool:
 def _is_withheld(name: str) -> bool:
     if _is_provenance(name):
         return name.lower() != "x-forwarded-for"
-    return _canonical(name) in WITHHELD
+    # CGI origins would take `Transfer_Encoding` for what frames our own request.
+    return _canonical(name) in WITHHELD or _canonical(name) in HOP_BY_HOP
 
 
 # --- What is added --------------------------------------------------------------------------------

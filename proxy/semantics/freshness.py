@@ -1,15 +1,11 @@
-"""How long a stored response is fresh, how old it is, and what a 304 does to it (RFC 9111, 4.2 and 4.3)."""
+"""How long a stored response is fresh, and how old it is (RFC 9111 section 4.2)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from multidict import CIMultiDict, CIMultiDictProxy
-
 from proxy.semantics.fields import (
     Fields,
-    end_to_end,
-    format_http_date,
     joined,
     list_members,
     only,
@@ -19,7 +15,10 @@ from proxy.semantics.fields import (
 )
 from proxy.semantics.policy import CachePolicy
 from proxy.semantics.representation import Representation
-from proxy.semantics.validators import EntityTag
+from proxy.semantics.targeted import governing
+
+HEURISTICALLY_CACHEABLE: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+"""Statuses that may be stored though nothing says so (RFC 9110 section 15.1), but for 206."""
 
 
 class Scope(Enum):
@@ -54,6 +53,7 @@ class Basis(Enum):
     EXPIRES = "expires"
     NO_CACHE = "no-cache"
     POLICY = "ttl"
+    HEURISTIC = "heuristic"
     NOTHING = "nothing"
 
 
@@ -68,9 +68,10 @@ class Lifetime:
 def lifetime(status: int, fields: Fields, policy: CachePolicy, response_time: int) -> Lifetime:
     """A response's freshness lifetime in a shared cache (section 4.2.1): the origin's word, else the route's.
 
-    `no-cache` gives 0: such a response is validated before each reuse.  Only a media-like 200 gets the
-    route's `ttl`; there is no other heuristic, and Last-Modified alone says nothing.
+    `no-cache` gives 0: such a response is validated before each reuse.  Where the origin says nothing, a media-like
+    200 gets the route's `ttl`, and what has a Last-Modified a share of its age then, at most that `ttl` (4.2.2).
     """
+    fields = governing(fields, policy.targets)
     takes_ttl = status == 200 and policy.is_media(fields)
     if takes_ttl and not policy.respect_origin:
         return Lifetime(policy.ttl, Basis.POLICY)
@@ -78,7 +79,19 @@ def lifetime(status: int, fields: Fields, policy: CachePolicy, response_time: in
         return Lifetime(0, Basis.NO_CACHE)
     if explicit := explicit_lifetime(fields, response_time):
         return explicit
-    return Lifetime(policy.ttl, Basis.POLICY) if takes_ttl else Lifetime(0, Basis.NOTHING)
+    if takes_ttl:
+        return Lifetime(policy.ttl, Basis.POLICY)
+    if status in HEURISTICALLY_CACHEABLE or "public" in parse_directives(fields):
+        return _heuristic(fields, policy, response_time)
+    return Lifetime(0, Basis.NOTHING)
+
+
+def _heuristic(fields: Fields, policy: CachePolicy, response_time: int) -> Lifetime:
+    modified = parse_http_date(only(fields, "Last-Modified") or "")
+    if modified is None or not policy.heuristic:
+        return Lifetime(0, Basis.NOTHING)
+    unchanged_for = max(0, _date(fields, response_time) - modified)
+    return Lifetime(min(int(unchanged_for * policy.heuristic), policy.ttl), Basis.HEURISTIC)
 
 
 def explicit_lifetime(fields: Fields, response_time: int) -> Lifetime | None:
@@ -112,6 +125,33 @@ def forbids_stale(fields: Fields) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """For how many seconds after its lifetime a response may be served: while it is asked for anew, and while its
+    origin fails (RFC 5861)."""
+
+    while_revalidate: int = 0
+    if_error: int = 0
+
+
+def grace(fields: Fields, policy: CachePolicy, granted: Lifetime) -> Grace:
+    """The origin's word, else the route's; nothing where staleness is forbidden.
+
+    What the origin calls stale from the beginning has to be granted a grace by the origin itself.
+    """
+    fields = governing(fields, policy.targets)
+    if forbids_stale(fields):
+        return Grace()
+    directives = parse_directives(fields)
+    while_revalidate = directives.seconds("stale-while-revalidate")
+    if_error = directives.seconds("stale-if-error")
+    is_granted = granted.seconds > 0
+    return Grace(
+        policy.stale_while_revalidate * is_granted if while_revalidate is None else while_revalidate,
+        policy.stale_if_error * is_granted if if_error is None else if_error,
+    )
+
+
 def current_age(stored: Stored, now: int, basis: Basis | None = None) -> int:
     """Seconds since the response was made or validated at the origin (section 4.2.3).
 
@@ -136,78 +176,3 @@ def _age(fields: Fields) -> int:
 def _date(fields: Fields, response_time: int) -> int:
     date = parse_http_date(only(fields, "Date") or "")
     return response_time if date is None else date
-
-
-# --- Validation -----------------------------------------------------------------------------------
-
-
-def origin_conditions(fields: Fields) -> CIMultiDict[str]:
-    """The fields that validate a response at its origin: by the origin's validators, not ours (4.3.1)."""
-    conditions: CIMultiDict[str] = CIMultiDict()
-    if tag := EntityTag.parse(only(fields, "ETag") or ""):
-        conditions["If-None-Match"] = str(tag)
-    modified = only(fields, "Last-Modified")
-    if modified is not None and parse_http_date(modified) is not None:
-        conditions["If-Modified-Since"] = modified
-    return conditions
-
-
-# These describe the bytes we hold, their generation or the variant they are; the 304 carries no bytes.
-_OF_THE_STORED_BYTES: Final = frozenset(
-    {
-        "content-digest",
-        "content-encoding",
-        "content-length",
-        "content-md5",
-        "content-range",
-        "content-type",
-        "digest",
-        "etag",
-        "last-modified",
-        "repr-digest",
-        "vary",
-    }
-)
-# Given to the one client whose request was validated, and not to those who come after.
-_OF_ONE_CLIENT: Final = frozenset({"set-cookie", "set-cookie2"})
-
-
-def confirms(stored: Stored, fields: Fields) -> bool:
-    """Whether a 304 with these fields speaks of this stored response (section 4.3.4).
-
-    A tag has to match the origin's (strongly, if the 304's is strong); without one, Last-Modified has to be
-    equal.  What the 304 leaves out cannot contradict.
-    """
-    ours = stored.representation.fields
-    if "ETag" in fields:
-        tag, origin_tag = (
-            EntityTag.parse(only(fields, "ETag") or ""),
-            EntityTag.parse(only(ours, "ETag") or ""),
-        )
-        if tag is None or origin_tag is None:
-            return False
-        return tag.weakly_matches(origin_tag) if tag.weak else tag.strongly_matches(origin_tag)
-    modified = only(fields, "Last-Modified")
-    return modified is None or modified == only(ours, "Last-Modified")
-
-
-def freshened(stored: Stored, fields: Fields, request_time: int, response_time: int) -> Stored:
-    """The stored response after a 304 with these fields, sent for and received at these times (section 3.2).
-
-    Validators stay as they are: they name a generation of bytes.  Judge the outcome again: the 304 may have
-    brought a `no-store`.
-    """
-    news = end_to_end(fields)
-    kept = _OF_THE_STORED_BYTES | _OF_ONE_CLIENT
-    # An old Age or Date would count the time before this validation twice.
-    replaced = ({name.lower() for name in news} | {"age", "date"}) - kept
-    old = stored.representation.fields
-    merged = CIMultiDict((name, value) for name, value in old.items() if name.lower() not in replaced)
-    merged.extend((name, value) for name, value in news.items() if name.lower() in replaced)
-    merged.setdefault("Date", format_http_date(response_time))
-    return replace(
-        stored,
-        representation=replace(stored.representation, fields=CIMultiDictProxy(merged)),
-        request_time=request_time,
-        response_time=response_time,
-    )

@@ -4,11 +4,14 @@ A plan touches no byte of the body; delivery computes no field.  The plan does n
 and not to the answer: `Age`, `Via`, `Cache-Status`, `Connection`, `Content-Length` (that is `length`).
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
 from multidict import CIMultiDict
 
+from proxy.semantics.digests import repr_digest
+from proxy.semantics.fields import joined
 from proxy.semantics.multipart import frame
 from proxy.semantics.preconditions import Verdict, evaluate
 from proxy.semantics.ranges import Ignored, IntRange, RangeLimits, Slice, Unsatisfiable, parse_range, resolve
@@ -41,7 +44,10 @@ class ResponsePlan:
     range_ignored: str | None = None
 
 
-# What describes the content of a 200, and so not that of another response (names in lower case).
+_CONTENT_RANGE: Final = re.compile(r"[^ ]* *[0-9*]")
+
+# What describes the content of a 200, and so not that of another response (names in lower case).  `Repr-Digest` is
+# of the whole representation wherever it stands, and so right on a 206 (RFC 9530 section 3).
 _WHOLE_BODY_DIGESTS: Final = frozenset({"content-digest", "content-md5", "digest"})
 _CONTENT: Final = _WHOLE_BODY_DIGESTS | {
     "accept-ranges",
@@ -76,7 +82,11 @@ def plan(
     bytes are there already, which counts only while `complete_length` is unknown.
     """
     response = _respond(request, representation, limits, boundary, available)
+    if response.status in {200, 206} and (digest := repr_digest(request.fields, representation)):
+        response.fields["Repr-Digest"] = digest
     if request.method == "HEAD":
+        # Here it would have to be the digest of no content (RFC 9530 appendix B.2).
+        response.fields.popall("Content-Digest", None)
         return ResponsePlan(response.status, response.fields, (), response.length, response.range_ignored)
     return response
 
@@ -135,6 +145,9 @@ def _whole(representation: Representation, range_ignored: str | None = None) -> 
     fields = _fields(representation)
     if representation.status == 200:
         fields["Accept-Ranges"] = "bytes"
+    told = joined(representation.fields, "Content-Range")
+    if told is not None and not _CONTENT_RANGE.match(told):  # just a field that nobody knows
+        fields["Content-Range"] = told
     if representation.status == 204:
         return ResponsePlan(204, fields, (), None)
     if length is None:

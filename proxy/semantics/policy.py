@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, Literal
 
 from proxy.semantics.fields import Fields, joined
 
@@ -85,15 +85,25 @@ _ENDLESS: Final = frozenset({"multipart/x-mixed-replace", "text/event-stream"})
 
 
 @dataclass(frozen=True, slots=True)
+class Authorize:
+    """The origin is asked of each request, by a GET or HEAD, and its yes remembered for `ttl` seconds."""
+
+    method: Literal["GET", "HEAD"] = "GET"
+    ttl: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class CachePolicy:
     """The route's say.
 
     `ttl` is the lifetime, in seconds, of a media-like 200 whose origin says nothing about freshness; without
     `respect_origin` it wins over what the origin says (`no-store` and `private` are obeyed all the same).
-    `media_types` and `ignore_cookies` are globs.  With `shared`, Cookie and Authorization separate nothing.
+    `media_types` and `ignore_cookies` are globs.  With `shared`, Cookie and Authorization separate nothing;
+    with `authorize` neither, but the origin is asked of each request whether it may have what is stored.
     What has only a Last-Modified is fresh for the share `heuristic` of its age then, at most for `ttl`.
     `stale_while_revalidate` and `stale_if_error` are seconds after that, for origins that say nothing of them.
-    `targets` are the fields, the first that is there, which win over Cache-Control (RFC 9213).
+    `targets` are the fields, the first that is there, which win over Cache-Control (RFC 9213).  `tag_fields` name the
+    tags that an answer can be purged by.  Without `query_in_key`, what the query says must not be what is stored.
     """
 
     ttl: int = 3600
@@ -105,6 +115,14 @@ class CachePolicy:
     stale_while_revalidate: int = 0
     stale_if_error: int = 86_400
     targets: tuple[str, ...] = ("CDN-Cache-Control",)
+    tag_fields: tuple[str, ...] = ("Cache-Tag", "Surrogate-Key")
+    authorize: Authorize | None = None
+    query_in_key: bool = True
+
+    @property
+    def one_copy(self) -> bool:
+        """Do Cookie and Authorization separate nothing?"""
+        return self.shared or self.authorize is not None
 
     def is_media(self, fields: Fields) -> bool:
         """Whether a response is of a media-like type."""

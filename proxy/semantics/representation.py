@@ -12,10 +12,11 @@ class Representation:
 
     `fields` are the origin's end-to-end fields as received (RFC 9110 section 7.6.1), with `Date` added where
     the origin sent none; `ETag` in them is the origin's, if any: the tag to emit is `validators.etag`.
-    `complete_length` is in bytes, and None until it is known.
+    `complete_length` is in bytes, and None until it is known; so is `digest`, the SHA-256 of all its bytes.
     """
 
     status: int
     fields: Fields
     validators: Validators
     complete_length: int | None
+    digest: bytes | None = None

@@ -1,52 +1,67 @@
 """What a client's request may be answered with (RFC 9111 section 4)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from multidict import CIMultiDict
 
 from proxy.semantics.cache_status import Forward
-from proxy.semantics.fields import MAX_LENGTH, is_coded, joined, only, parse_directives, parse_http_date
+from proxy.semantics.fields import (
+    MAX_LENGTH,
+    Fields,
+    is_coded,
+    joined,
+    only,
+    parse_directives,
+    parse_http_date,
+)
 from proxy.semantics.freshness import (
     Scope,
     Stored,
     current_age,
     demands_validation,
     forbids_stale,
+    grace,
     lifetime,
-    origin_conditions,
 )
-from proxy.semantics.key import accept_encoding, selecting
+from proxy.semantics.key import FieldValues, accept_encoding, selecting
 from proxy.semantics.policy import CachePolicy
 from proxy.semantics.request import ClientRequest
 from proxy.semantics.storing import may_share
+from proxy.semantics.targeted import governing
+from proxy.semantics.validation import can_be_validated, conditions, origin_tag
 from proxy.semantics.validators import parse_entity_tags
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the origin.
+
+    `conditions` are the fields that validate what is stored (section 4.3.1), none to fetch the whole.  A 304 speaks
+    of one of the `candidates`; the first of them, if any, is what the request would get if it were fresh enough.
+    `fallback` may be served if the origin fails (RFC 5861 section 4); `strict`: what is stored must not be then,
+    and the client is told so (RFC 9111 section 5.2.2.2).
+    """
+
+    reason: Forward
+    candidates: tuple[Stored, ...] = ()
+    conditions: Fields = field(default_factory=CIMultiDict)
+    fallback: "Reuse | None" = None
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Reuse:
-    """Answer with the stored response; `age` and `ttl` in seconds, `ttl` negative if it is stale."""
+    """Answer with the stored response; `age` and `ttl` in seconds, `ttl` negative if it is stale.
+
+    With a `refresh`, that is to be asked meanwhile (RFC 5861 section 3).
+    """
 
     stored: Stored
     age: int
     ttl: int
-
-
-@dataclass(frozen=True, slots=True)
-class Validate:
-    """Ask the origin whether the stored response still holds, with these conditional fields (4.3.1)."""
-
-    stored: Stored
-    fields: CIMultiDict[str]
-    reason: Forward
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Ask the origin for the whole representation."""
-
-    reason: Forward
+    refresh: Ask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +69,7 @@ class Refuse:
     """The client wanted a stored answer only, and there is none to use: 504 (section 5.2.1.7)."""
 
 
-Decision: TypeAlias = Reuse | Validate | Fetch | Refuse
+Decision: TypeAlias = Reuse | Ask | Refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +86,20 @@ class _Wishes:
     @classmethod
     def of(cls, request: ClientRequest) -> "_Wishes":
         directives = parse_directives(request.fields)
-        any_staleness = None in directives.arguments("max-stale")
+        stalenesses = directives.arguments("max-stale")
         return cls(
             no_cache="no-cache" in directives or demands_validation(request.fields),
             no_store="no-store" in directives,
             only_if_cached="only-if-cached" in directives,
             max_age=directives.seconds("max-age"),
             min_fresh=directives.seconds("min-fresh"),
-            max_stale=MAX_LENGTH if any_staleness else directives.seconds("max-stale"),
+            max_stale=MAX_LENGTH if set(stalenesses) == {None} else directives.seconds("max-stale"),
         )
+
+    @property
+    def fresh(self) -> bool:
+        """Does the client want something fresher than most would take?"""
+        return self.no_cache or self.max_age is not None or self.min_fresh is not None
 
 
 def decide(request: ClientRequest, candidates: Sequence[Stored], policy: CachePolicy, now: int) -> Decision:
@@ -99,22 +119,50 @@ def _decide(
     request: ClientRequest, candidates: Sequence[Stored], wishes: _Wishes, policy: CachePolicy, now: int
 ) -> Decision:
     if wishes.no_store:
-        return Fetch(Forward.REQUEST)
-    selected = _select(request, candidates, policy)
-    if isinstance(selected, Forward):
-        return Fetch(selected)
-    fields = selected.representation.fields
+        return Ask(Forward.REQUEST)
+    if not candidates:
+        return Ask(Forward.URI_MISS)
+    usable = [stored for stored in candidates if usable_shared(stored, request, policy)]
+    if not usable:
+        return Ask(Forward.MISS)
+    asked: dict[tuple[str, ...], FieldValues] = {}
+    matching = [each for each in usable if matches(each, request, policy, asked)]
+    matching.sort(key=_recency, reverse=True)
+    if not matching:
+        siblings = _siblings(None, usable, request, policy)
+        return Ask(Forward.VARY_MISS, siblings, conditions(None, siblings))
+    return _judge_age(matching[0], usable, request, wishes, policy, now)
+
+
+def _judge_age(
+    selected: Stored,
+    usable: Sequence[Stored],
+    request: ClientRequest,
+    wishes: _Wishes,
+    policy: CachePolicy,
+    now: int,
+) -> Decision:
+    fields = governing(selected.representation.fields, policy.targets)
     granted = lifetime(selected.representation.status, fields, policy, selected.response_time)
     age = current_age(selected, now, granted.basis)
-    reason = _hindrance(granted.seconds - age, age, wishes, may_be_stale=not forbids_stale(fields))
+    ttl = granted.seconds - age
+    if selected.stale_since is not None:
+        ttl = min(ttl, selected.stale_since - now, 0)
+    reuse = Reuse(selected, age, ttl)
+    strict = forbids_stale(fields)
+    reason = _hindrance(ttl, age, wishes, may_be_stale=not strict)
     if reason is None:
-        return Reuse(selected, age, granted.seconds - age)
-    conditions = origin_conditions(fields)
-    if conditions:
-        return Validate(selected, conditions, reason)
-    if reason is Forward.REQUEST and _continues(request, selected):
-        return Reuse(selected, age, granted.seconds - age)
-    return Fetch(reason)
+        return reuse
+    allowed = grace(fields, policy, granted)
+    bearable = reason is Forward.STALE and not wishes.fresh
+    fallback = reuse if bearable and -ttl < allowed.if_error else None
+    siblings = _siblings(selected, usable, request, policy) if can_be_validated(fields) else ()
+    ask = Ask(reason, (selected, *siblings), conditions(selected, siblings), fallback, strict)
+    if bearable and -ttl < allowed.while_revalidate:
+        return replace(reuse, refresh=ask)
+    if not ask.conditions and reason is Forward.REQUEST and _continues(request, selected):
+        return reuse
+    return ask
 
 
 def _continues(request: ClientRequest, stored: Stored) -> bool:
@@ -128,17 +176,23 @@ def _continues(request: ClientRequest, stored: Stored) -> bool:
     return tag is not None and named != "*" and any(tag.strongly_matches(other) for other in named or ())
 
 
-def _select(request: ClientRequest, candidates: Sequence[Stored], policy: CachePolicy) -> Stored | Forward:
-    """The most recent candidate that the request may use and that it selects, or why there is none (4.1)."""
-    if not candidates:
-        return Forward.URI_MISS
-    usable = [stored for stored in candidates if usable_shared(stored, request, policy)]
-    if not usable:
-        return Forward.MISS
-    matching = [stored for stored in usable if matches(stored, request, policy)]
-    if not matching:
-        return Forward.VARY_MISS
-    return max(matching, key=_recency)
+def _siblings(
+    selected: Stored | None, usable: Sequence[Stored], request: ClientRequest, policy: CachePolicy
+) -> tuple[Stored, ...]:
+    """Other variants that the origin may find to be what this request selects, too."""
+    others = (each for each in usable if each is not selected and origin_tag(each) is not None)
+    return tuple(each for each in others if _may_be_offered(each, request, policy))
+
+
+def _may_be_offered(stored: Stored, request: ClientRequest, policy: CachePolicy) -> bool:
+    """Not if it is coded in a way the request does not ask for: many origins give one tag to all codings.  And not if
+    it was selected by credentials: nobody's tags are offered on behalf of another.
+    """
+    asked = dict(selecting((name for name, _ in stored.vary), request, ignore_cookies=policy.ignore_cookies))
+    differing = {name for name, value in stored.vary if asked[name] != value}
+    if not is_coded(stored.representation.fields):
+        differing.discard("accept-encoding")
+    return differing.isdisjoint({"accept-encoding", "authorization", "cookie"})
 
 
 def usable_shared(stored: Stored, request: ClientRequest, policy: CachePolicy) -> bool:
@@ -151,9 +205,22 @@ def usable_shared(stored: Stored, request: ClientRequest, policy: CachePolicy) -
     return may_share(request, stored.representation.fields, policy, stored.response_time)
 
 
-def matches(stored: Stored, request: ClientRequest, policy: CachePolicy) -> bool:
-    """Whether the request selects this variant: what `Vary` nominates is the same in both (section 4.1)."""
-    asked = selecting((name for name, _ in stored.vary), request, ignore_cookies=policy.ignore_cookies)
+def matches(
+    stored: Stored,
+    request: ClientRequest,
+    policy: CachePolicy,
+    known: dict[tuple[str, ...], FieldValues] | None = None,
+) -> bool:
+    """Whether the request selects this variant: what `Vary` nominates is the same in both (section 4.1).
+
+    `known` spares work where many variants are looked at, as most nominate the same fields.
+    """
+    names = tuple(name for name, _ in stored.vary)
+    asked = None if known is None else known.get(names)
+    if asked is None:
+        asked = selecting(names, request, ignore_cookies=policy.ignore_cookies)
+    if known is not None:
+        known[names] = asked
     if not is_coded(stored.representation.fields) and accept_encoding(request) == "identity":
         # It has what the request wants, whatever codings the request that fetched it would have taken.
         return _without_coding(asked) == _without_coding(stored.vary)

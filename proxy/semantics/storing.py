@@ -17,22 +17,24 @@ from proxy.semantics.fields import (
     parse_directives,
 )
 from proxy.semantics.freshness import (
+    HEURISTICALLY_CACHEABLE,
     Basis,
     Scope,
     demands_validation,
     explicit_lifetime,
     lifetime,
-    origin_conditions,
 )
 from proxy.semantics.key import counting_cookies, selecting
 from proxy.semantics.policy import CachePolicy, is_endless
 from proxy.semantics.request import ClientRequest
-
-HEURISTICALLY_CACHEABLE: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
-"""Statuses that may be stored though nothing says so (RFC 9110 section 15.1), but for 206."""
+from proxy.semantics.targeted import governing
+from proxy.semantics.validation import can_be_validated
 
 UNDERSTOOD: Final = HEURISTICALLY_CACHEABLE | {302, 307}
 """Statuses whose caching we know all about, for `must-understand`."""
+
+UNASKED: Final = frozenset({206, 304, 416})
+"""Statuses that answer a Range or a condition: an origin that was told of neither has no reason for them."""
 
 # These blame the one request that got them, not the resource: stored, one client's odd field would deny the
 # object to all others.  428, 429, 431 and 511 are forbidden outright (RFC 6585).
@@ -57,15 +59,20 @@ class NoStore(StrEnum):
     NO_FRESHNESS = "no-freshness"
     NO_VALIDATOR = "no-validator"
     CREDENTIALS = "credentials"
+    UNKEYED_QUERY = "unkeyed-query"
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Store it: for whom, with which fields (Date added, what must not be kept dropped), as which variant."""
+    """Store it: for whom, with which fields (Date added), as which variant.
+
+    The `withheld` ones are for the client whose request was answered, and are not kept.
+    """
 
     scope: Scope
     fields: CIMultiDict[str]
     vary: tuple[tuple[str, str | None], ...]
+    withheld: CIMultiDict[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +89,28 @@ def judge(request: ClientRequest, status: int, fields: Fields, policy: CachePoli
     """Whether the origin's answer, arrived at `now`, to a GET for this request is stored (section 3)."""
     if "no-store" in parse_directives(request.fields):
         return Pass(NoStore.REQUEST_NO_STORE)
+    if status >= 300 and request.query is not None and not policy.query_in_key:
+        return Pass(NoStore.UNKEYED_QUERY)  # an error that one client's query made must not be everybody's
     refusal = _answer_refusal(status, fields, policy)
     if refusal is not None:
         return Pass(refusal)
     granted = lifetime(status, fields, policy, now)
     if granted.basis is Basis.NOTHING:
         return Pass(NoStore.NO_FRESHNESS)
-    if granted.seconds == 0 and not origin_conditions(fields):  # it would never be reused
+    if granted.seconds == 0 and not can_be_validated(fields):  # it would never be reused
         return Pass(NoStore.NO_VALIDATOR)
     scope = Scope.SHARED if may_share(request, fields, policy, now) else Scope.PARTITION
     if scope is Scope.PARTITION and not _lasting_credentials(request):
         return Pass(NoStore.CREDENTIALS)
     is_media = status == 200 and policy.is_media(fields)
     variant = selecting(_vary_names(fields, is_media), request, ignore_cookies=policy.ignore_cookies)
-    return Store(scope, _storable_fields(fields, now), variant)
+    kept, withheld = divided(fields, policy)
+    kept.setdefault("Date", format_http_date(now))
+    return Store(scope, kept, variant, withheld)
 
 
 def _answer_refusal(status: int, fields: Fields, policy: CachePolicy) -> NoStore | None:
+    fields = governing(fields, policy.targets)
     directives = parse_directives(fields)
     if refusal := _status_refusal(status, fields, directives):
         return refusal
@@ -111,7 +123,7 @@ def _answer_refusal(status: int, fields: Fields, policy: CachePolicy) -> NoStore
     if "*" in list_members(joined(fields, "Vary") or ""):
         return NoStore.VARY_STAR
     sets_cookie = "Set-Cookie" in fields and "set-cookie" not in _limited_fields(directives)
-    if sets_cookie and "public" not in directives and not policy.shared:
+    if sets_cookie and "public" not in directives and not policy.one_copy:
         return NoStore.SET_COOKIE
     return None
 
@@ -133,14 +145,14 @@ def _limited_fields(directives: Directives) -> frozenset[str]:
     return frozenset((*directives.names("private"), *directives.names("no-cache")))
 
 
-def _storable_fields(fields: Fields, now: int) -> CIMultiDict[str]:
-    # Fields to which `private` or `no-cache` is limited are for this client only.  So is a cookie, always.
-    dropped = _limited_fields(parse_directives(fields)) | {"set-cookie", "set-cookie2"}
-    kept = CIMultiDict(
-        (name, value) for name, value in end_to_end(fields).items() if name.lower() not in dropped
-    )
-    kept.setdefault("Date", format_http_date(now))
-    return kept
+def divided(fields: Fields, policy: CachePolicy) -> tuple[CIMultiDict[str], CIMultiDict[str]]:
+    """The end-to-end fields that are kept, and those for the one client who asked: a cookie always is."""
+    withheld = _limited_fields(parse_directives(governing(fields, policy.targets))) | {"set-cookie"}
+    ours: CIMultiDict[str] = CIMultiDict()
+    theirs: CIMultiDict[str] = CIMultiDict()
+    for name, value in end_to_end(fields).items():
+        (theirs if name.lower() in withheld else ours).add(name, value)
+    return ours, theirs
 
 
 def _vary_names(fields: Fields, is_media: bool) -> list[str]:
@@ -161,8 +173,9 @@ def may_share(request: ClientRequest, fields: Fields, policy: CachePolicy, respo
     (where `must-revalidate` also needs a lifetime of the origin's: ours opens nothing to others).  Cookie: a
     choice of ours; an origin that gives its answer a lifetime, or calls it `public`, means it for all.
     """
+    fields = governing(fields, policy.targets)
     directives = parse_directives(fields)
-    if policy.shared or "public" in directives:
+    if policy.one_copy or "public" in directives:
         return True
     explicit = explicit_lifetime(fields, response_time)
     if "Authorization" in request.fields:

@@ -18,7 +18,7 @@ from proxy.server.metrics import Metrics
 
 RETRY_AFTER = 5
 """Seconds after which a client may try again what we could not take on."""
-KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PURGE"})
 """Methods with a metric of their own; a client could invent any number of others."""
 
 _log = structlog.stdlib.get_logger("access")
@@ -34,10 +34,20 @@ class Visit:
     route: str = ""
     cors: Cors | None = None
     status: CacheStatus | None = None
+    key: str | None = None
     reason: str = ""
     range_ignored: str | None = None
     unreadable: str | None = None
     """Why the request was none; what aiohttp says of its method and target then is made up."""
+
+    def forwarded(self, status: CacheStatus) -> None:
+        """What is known before there is an answer: the request waits for the origin's."""
+        self.status = status
+
+    def cache_status(self) -> CacheStatus:
+        """What Cache-Status tells of it."""
+        status = self.status or CacheStatus()
+        return status if self.key is None else replace(status, key=self.key)
 
     def ignored_range(self, reason: str | None) -> None:
         """The whole is the answer although a part was asked for: say why, unless there is more to say."""
@@ -67,13 +77,13 @@ class Access:
 
     async def refuse(self, exchange: Exchange, error: AdapterError, visit: Visit) -> None:
         """Answer with the error: its status, and a short body that names its reason and nothing of our inside."""
-        status = visit.status or CacheStatus()
+        status = replace(visit.cache_status(), hit=False, ttl=None, stored=False, detail=error.reason)
         body = f"{error.status} {HTTPStatus(error.status).phrase}: {error.reason}\n".encode()
         fields = CIMultiDict(
             {
                 "Content-Type": "text/plain; charset=utf-8",
                 "Cache-Control": "no-store",
-                "Cache-Status": self.cache_status(CacheStatus(forward=status.forward, detail=error.reason)),
+                "Cache-Status": self.cache_status(status),
             }
         )
         if error.status == 503:

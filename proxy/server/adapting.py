@@ -10,15 +10,18 @@ from itertools import pairwise
 
 from multidict import CIMultiDict
 
-from proxy.cache.cache import Cache, Lease
+from proxy.cache.cache import Cache
+from proxy.cache.lease import Lease
 from proxy.cache.wanted import Wanted
+from proxy.errors import ObjectChanged
 from proxy.origin import Origin
 from proxy.routes import Route, Routed
 from proxy.semantics import forward
 from proxy.semantics.cors import add_cors
 from proxy.semantics.fields import Fields, joined
 from proxy.semantics.forward import Network
-from proxy.semantics.key import location, partition, primary_key
+from proxy.semantics.key import credentials, key_fields, location, primary_key
+from proxy.semantics.normalization import authority
 from proxy.semantics.plan import ResponsePlan, plan
 from proxy.semantics.preconditions import Verdict, evaluate
 from proxy.semantics.ranges import Ignored, RangeLimits, Slice, parse_range
@@ -26,6 +29,13 @@ from proxy.semantics.request import ClientRequest
 from proxy.server.access import Access, Visit
 from proxy.server.delivery import deliver
 from proxy.server.exchange import Exchange
+
+ATTEMPTS = 3
+"""How often an answer is begun anew, because the object has changed before its head was out."""
+OF_THE_OBJECT = ("Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
+"""What is about the object, and not about a page that somebody gets who may not have it."""
+UNCONFIRMED = ("If-None-Match", "If-Modified-Since")
+"""What may not be answered 304 yet while the object is being compared with the origin's."""
 
 
 class Adapting:
@@ -40,6 +50,7 @@ class Adapting:
         name: str,
         trusted: Sequence[Network],
         server_timing: bool,
+        cache_status_key: bool,
     ) -> None:
         self._cache = cache
         self._origins = origins
@@ -47,14 +58,32 @@ class Adapting:
         self._name = name
         self._trusted = trusted
         self._server_timing = server_timing
+        self._cache_status_key = cache_status_key
 
     async def answer(self, exchange: Exchange, visit: Visit, request: ClientRequest, routed: Routed) -> None:
         """Raises AdapterError, ConnectionError, TimeoutError."""
-        lease = await self._cache.acquire(self._wanted(request, routed))
+        wanted = replace(self._wanted(request, routed), interim=exchange.interim, forwarded=visit.forwarded)
+        for attempt in range(ATTEMPTS):
+            try:
+                await self._try(exchange, visit, wanted, routed)
+                return
+            except ObjectChanged:
+                if exchange.started or attempt == ATTEMPTS - 1:
+                    raise
+
+    async def _try(self, exchange: Exchange, visit: Visit, wanted: Wanted, routed: Routed) -> None:
+        """Raises ObjectChanged, too; as long as the exchange has not started, there is a new answer to be had."""
+        request = wanted.request
+        visit.key = wanted.shared_key.text if self._cache_status_key else None
+        lease = await self._cache.acquire(wanted)
         visit.status = lease.status
+        if visit.key is not None:
+            visit.key = lease.key or visit.key
         try:
             available = await _settle_length(lease, request, routed.route)
             response = _plan(lease, request, routed, available)
+            if not await _is_confirmed(lease, response, routed.route):
+                response = _plan(lease, _without(request, *UNCONFIRMED), routed, available)
             visit.ignored_range(response.range_ignored)
             fields = self._fields(response, lease, request, routed, visit)
             await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))
@@ -67,26 +96,31 @@ class Adapting:
 
     def _wanted(self, request: ClientRequest, routed: Routed) -> Wanted:
         route = routed.route
-        owner = partition(request, route.policy, self._cache.spool.secret)
+        who = credentials(request, route.policy, self._cache.spool.secret)
+        owner = None if route.policy.one_copy else who
         key = (route.origin, request.host, routed.path, routed.query, route.key)
+        target_key = primary_key(*key, scheme=request.scheme)
+        said = key_fields(request, route.key)
         return Wanted(
             request=request,
             origin=self._origins[route.origin],
-            target=routed.target,
+            target=routed.fetch_target,
             fields=partial(self._fill_fields, request, route),
             policy=route.policy,
-            target_key=primary_key(*key, scheme=request.scheme),
+            target_key=target_key,
             location=location(request, route.key),
-            shared_key=primary_key(*key, scheme=request.scheme),
+            shared_key=primary_key(*key, scheme=request.scheme, fields=said) if said else target_key,
             partition_key=None
             if owner is None
-            else primary_key(*key, scheme=request.scheme, partition=owner),
+            else primary_key(*key, scheme=request.scheme, fields=said, partition=owner),
             partition=owner,
+            credentials=who,
         )
 
     def _fill_fields(self, request: ClientRequest, route: Route) -> Fields:
+        # The origin hears the host as it stands in the key: some make their answer of its spelling.
         return forward.fill_fields(
-            request,
+            replace(request, host=authority(request.host, request.scheme)),
             host=route.host,
             key=route.key,
             via=self._name,
@@ -101,13 +135,37 @@ class Adapting:
         if lease.age is not None:
             fields["Age"] = str(lease.age)
         upstream = joined(fields, "Cache-Status")
-        fields["Cache-Status"] = self._access.cache_status(visit.status or lease.status, upstream)
+        fields["Cache-Status"] = self._access.cache_status(visit.cache_status(), upstream)
         if routed.route.cors is not None:
             add_cors(fields, routed.route.cors, request)
+        for name, value in lease.withheld.items():
+            if name not in response.fields:
+                fields.add(name, value)
         if self._server_timing:
             milliseconds = (time.monotonic() - visit.begun) * 1000
             fields.add("Server-Timing", f"cache;dur={milliseconds:.1f}")
         return fields
+
+
+async def _is_confirmed(lease: Lease, response: ResponsePlan, route: Route) -> bool:
+    """Wait, where the representation may yet prove to be replaced, until the answer's first byte is known to hold.
+
+    An answer without any waits for the last one, as long as `route` allows; False if that was not enough.  Raises
+    ObjectChanged.
+    """
+    source = lease.source
+    if not source.provisional:
+        return True
+    first = next((part.start for part in response.parts if not isinstance(part, bytes)), None)
+    if first is not None:
+        await source.wait(first)
+        return True
+    try:
+        async with asyncio.timeout(route.unknown_length_wait):
+            await source.wait_for_end()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _settle_length(lease: Lease, request: ClientRequest, route: Route) -> int | None:
@@ -138,7 +196,15 @@ def _hangs_on_length(lease: Lease, request: ClientRequest, limits: RangeLimits) 
 
 
 def _plan(lease: Lease, request: ClientRequest, routed: Routed, available: int | None) -> ResponsePlan:
-    source = lease.source
+    source, policy = lease.source, routed.route.policy
+    # A page to log in on must not become a 206, nor one of its ranges a part of the film.
+    as_it_is = (
+        policy.authorize is not None
+        and not source.seekable
+        and not policy.is_media(source.representation.fields)
+    )
+    if as_it_is:
+        request = _without(request, *OF_THE_OBJECT)
 
     def planned(request: ClientRequest) -> ResponsePlan:
         return plan(
@@ -152,11 +218,9 @@ def _plan(lease: Lease, request: ClientRequest, routed: Routed, available: int |
     response = planned(request)
     if not source.seekable and not _ascends(response):
         # The bytes pass once, forwards: such a set is answered with the whole.
-        without_range = CIMultiDict(request.fields)
-        without_range.popall("Range")
-        whole = planned(replace(request, fields=without_range))
+        whole = planned(_without(request, "Range"))
         response = replace(whole, range_ignored="descending-ranges")
-    if not source.seekable and response.length is None:
+    if as_it_is or (not source.seekable and response.length is None):
         response.fields.popall("Accept-Ranges", None)
     return response
 
@@ -164,3 +228,10 @@ def _plan(lease: Lease, request: ClientRequest, routed: Routed, available: int |
 def _ascends(response: ResponsePlan) -> bool:
     slices = [part for part in response.parts if isinstance(part, Slice)]
     return all(before.stop <= after.start for before, after in pairwise(slices))
+
+
+def _without(request: ClientRequest, *names: str) -> ClientRequest:
+    fields = CIMultiDict(request.fields)
+    for name in names:
+        fields.popall(name, None)
+    return replace(request, fields=fields)

@@ -18,6 +18,7 @@ from yarl import URL
 
 from proxy.admin.listener import admin_app
 from proxy.admin.state import State
+from proxy.admin.token import Token
 from proxy.cache.cache import Cache
 from proxy.config import Config
 from proxy.config.addresses import Address, TcpAddress, UnixAddress
@@ -32,6 +33,7 @@ from proxy.server.connection import Listener
 from proxy.server.exchange import Exchange
 from proxy.server.handler import Handler
 from proxy.server.metrics import Metrics
+from proxy.server.purging import Purging
 from proxy.spool.spool import Spool
 
 BACKLOG = 1024
@@ -109,19 +111,25 @@ async def start(config: Config) -> Service:
             max_size=config.spool.max_size,
             max_object_size=config.spool.max_object_size,
             min_free=config.spool.min_free,
+            partition_size=config.spool.partition_size,
         )
         parts.push_async_callback(spool.close)
-        cache = Cache(spool, partition_ttl=config.spool.partition_ttl)
+        cache = Cache(
+            spool,
+            partition_ttl=config.spool.partition_ttl,
+            partitions_per_client=config.spool.partitions_per_client,
+        )
         parts.push_async_callback(cache.close)
         registry = CollectorRegistry()
-        handler, listener = _public_side(config, cache, origins, registry)
+        handler, listener, purging = _public_side(config, cache, origins, registry)
         state = State(cache, registry, started=time.time(), in_progress=lambda: len(handler.running))
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
         addresses = await _listen(public, config.server.listen)
         admin_address = None
         if config.admin.listen is not None:
-            admin = web.AppRunner(admin_app(state), access_log=None, shutdown_timeout=CUT_WITHIN)
+            app = admin_app(state, purging, await _admin_token(config))
+            admin = web.AppRunner(app, access_log=None, shutdown_timeout=CUT_WITHIN)
             parts.push_async_callback(admin.cleanup)
             [admin_address] = await _listen(admin, [config.admin.listen])
         service = Service(handler, cache, public, state, parts.pop_all(), drain=config.server.timeouts.drain)
@@ -131,9 +139,9 @@ async def start(config: Config) -> Service:
 
 def _public_side(
     config: Config, cache: Cache, origins: dict[str, Origin], registry: CollectorRegistry
-) -> tuple[Handler, Listener]:
+) -> tuple[Handler, Listener, Purging]:
     """What clients talk to."""
-    server = config.server
+    server, routes = config.server, RouteTable(config)
     metrics = Metrics(registry)
     access = Access(metrics, name=server.name, log=config.logging.access)
     adapting = Adapting(
@@ -143,11 +151,14 @@ def _public_side(
         name=server.name,
         trusted=server.trusted_proxies,
         server_timing=server.server_timing,
+        cache_status_key=server.cache_status_key,
     )
+    purging = Purging(routes, cache, access, registry, allowed=server.purge_from)
     handler = Handler(
-        RouteTable(config),
+        routes,
         origins,
         adapting,
+        purging,
         access,
         name=server.name,
         trusted=server.trusted_proxies,
@@ -169,7 +180,13 @@ def _public_side(
         max_field_size=server.max_header_size,
         auto_decompress=False,
     )
-    return handler, listener
+    return handler, listener, purging
+
+
+async def _admin_token(config: Config) -> Token:
+    if config.admin.token is not None:
+        return Token.configured(config.admin.token)
+    return await asyncio.to_thread(Token.fresh, Path(config.spool.path))
 
 
 def run(config: Config) -> int:

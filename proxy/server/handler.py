@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from multidict import CIMultiDict
 
-from proxy.errors import AdapterError, ClientError, MethodNotAllowed, PreconditionFailed
+from proxy.errors import AdapterError, MethodNotAllowed, PreconditionFailed
 from proxy.origin import Origin
 from proxy.routes import Mode, Route, Routed, RouteTable
 from proxy.semantics import forward
@@ -23,11 +23,10 @@ from proxy.semantics.treatment import Treatment, hops_left, treatment, upgrade_w
 from proxy.server.access import Access, Visit
 from proxy.server.adapting import Adapting
 from proxy.server.exchange import Exchange
+from proxy.server.invalidation import changed, changes
+from proxy.server.purging import Purging
 from proxy.server.reading import read_request
 from proxy.server.relay import Relay
-
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
-"""Methods that change nothing (RFC 9110 section 9.2.1, RFC 4918, 3253 and 5323); any other may have."""
 
 _log = structlog.stdlib.get_logger("server")
 
@@ -40,6 +39,7 @@ class Handler:
         routes: RouteTable,
         origins: Mapping[str, Origin],
         adapting: Adapting,
+        purging: Purging,
         access: Access,
         *,
         name: str,
@@ -49,6 +49,7 @@ class Handler:
         self._routes = routes
         self._origins = origins
         self._adapting = adapting
+        self._purging = purging
         self._access = access
         self._name = name
         self._trusted = trusted
@@ -108,6 +109,9 @@ class Handler:
 
     async def _answer(self, exchange: Exchange, visit: Visit) -> None:
         request = visit.request = read_request(exchange.request, self._trusted)
+        if self._purging.takes(request):
+            await self._purging.answer(exchange, visit, request)
+            return
         routed = self._routes.match(request)
         route = routed.route
         visit.route, visit.cors = route.name, route.cors
@@ -149,8 +153,10 @@ class Handler:
         response = await relay.ask(request.method, routed.target, fields)
         try:
             visit.status = replace(visit.status, forward_status=response.status)
-            if request.method not in SAFE_METHODS and 200 <= response.status < 400:
-                await self._changed(request, routed)
+            if changes(request, response.status):
+                url = self._origins[route.origin].url
+                for each in changed(self._routes, request, routed, response.fields, url):
+                    await self._adapting.invalidate(*each)
             answer = forward.to_client(response.fields, via=self._name, version=response.version)
             answer["Cache-Status"] = self._access.cache_status(visit.status, joined(answer, "Cache-Status"))
             if route.cors is not None:
@@ -175,11 +181,3 @@ class Handler:
         if hops := hops_left(request):
             fields["Max-Forwards"] = str(hops - 1)
         return fields
-
-    async def _changed(self, request: ClientRequest, routed: Routed) -> None:
-        """What was stored for the target, by the route that a GET of it takes, holds no longer."""
-        try:
-            routed = self._routes.match(replace(request, method="GET"))
-        except ClientError:
-            pass  # nothing can be stored, but for the credentials elsewhere
-        await self._adapting.invalidate(request, routed)

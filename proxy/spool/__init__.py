@@ -3,10 +3,12 @@
     <spool>/filling/<generation>.head, .body    what is still arriving
     <spool>/objects/ab/<generation>.head, .body what is complete
     <spool>/index.sqlite                        derived from the heads: losing it costs refetches, nothing else
+    <spool>/bans                                what is purged and still to be swept away
     <spool>/lock, secret, orderly               whose the folder is, its secret, and how its last owner left it
 
     spool      the whole of it, as the cache sees it
     catalogue  what is stored, as the loop sees it      shelf, index  the same on the disk, on a thread of its own
+    purges     what may not be found any more           bans          which entries that is about
     filling    one object on its way in                 folder        paths, files, who owns them
     bodies     the open files                           body          one of them
     room       what may still be written                eviction      who goes when it may not

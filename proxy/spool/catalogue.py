@@ -11,10 +11,11 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from proxy.errors import SpoolError
+from proxy.spool.bans import Bans
 from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate
 from proxy.spool.folder import FillingFiles
-from proxy.spool.shelf import Adopted, Shelf
+from proxy.spool.shelf import Adopted, Page, Shelf
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,13 +37,14 @@ class Catalogue:
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._thread = ThreadPoolExecutor(1, "spool-shelf")
+        self.bans = shelf.bans
         self._known: OrderedDict[bytes, tuple[Entry, ...]] = OrderedDict()
         self._hidden: set[str] = set()
         self._used: dict[str, int] = {}
         self._touching: asyncio.TimerHandle | None = None
 
     def lookup(self, key: bytes) -> tuple[Entry, ...]:
-        """The complete variants under `key`, the newest first.  Costs microseconds."""
+        """The complete variants under `key` that no purge has hidden, the newest first.  Costs microseconds."""
         entries = self._known.get(key)
         if entries is not None:
             self._known.move_to_end(key)
@@ -52,7 +54,8 @@ class Catalogue:
         except SpoolError as error:
             _log.error("the index cannot be read", why=str(error))
             return ()
-        self._known[key] = entries = tuple(each for each in entries if not self.hides(each.generation))
+        judged = (self.bans.judged(each) for each in entries if not self.hides(each.generation))
+        self._known[key] = entries = tuple(each for each in judged if each is not None)
         if len(self._known) > KNOWN_KEYS:
             self._known.popitem(last=False)
         return entries
@@ -83,8 +86,38 @@ class Catalogue:
 
     async def update(self, entry: Entry) -> None:
         """New metadata for an object, if it is still there."""
-        await self._on_shelf(self._shelf.update, entry)
+        await self._on_shelf(self._shelf.update, entry, self.bans)
         self._known.pop(entry.key, None)
+
+    async def set_digest(self, entry: Entry, digest: bytes) -> None:
+        """The SHA-256 of an object's bytes, if it is still there; what else is known of it stays as it is by then."""
+        await self._on_shelf(self._shelf.set_digest, entry.generation, digest)
+        self._known.pop(entry.key, None)
+
+    # Purges
+
+    async def write_bans(self, bans: Bans) -> None:
+        """Make them durable, to be put in force after that."""
+        await self._on_shelf(self._shelf.write_bans, bans)
+
+    def put_in_force(self, bans: Bans) -> None:
+        """From now on they hold."""
+        self.bans = bans
+        self._known.clear()
+
+    async def carry_out(self, after: str, limit: int) -> Page:
+        """Write soft bans into the next few objects after a generation; tells which ones hard bans are about."""
+        return await self._on_shelf(self._shelf.carry_out, self.bans, after, limit)
+
+    async def carry_out_on(self, target: bytes) -> list[Candidate]:
+        """The same with all objects of one target."""
+        return await self._on_shelf(self._shelf.carry_out_on, target, self.bans)
+
+    async def settle(self) -> None:
+        """What was done holds from now on, even if the power fails."""
+        await self._on_shelf(self._shelf.settle)
+
+    # Dropping
 
     async def remove(self, gone: Sequence[Candidate]) -> list[Candidate]:
         """Forget objects and unlink them; returns those that were there."""

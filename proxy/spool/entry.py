@@ -32,8 +32,8 @@ class Entry:
 
     `key` is its primary key's digest, `target` that of the target's shared key, the same for all credentials;
     `partition` is the digest of the credential it belongs to.  By its `location` and its `tags` it can be purged;
-    `epoch` is that of the spool when its request was sent: later purges are about it.  `digest` is the SHA-256 of
-    the body, once somebody has wanted to know.
+    `epoch` is that of the spool when its request was sent, or when a purge was written into it: later purges are
+    about it.  `digest` is the SHA-256 of the body, once somebody has wanted to know.
     """
 
     key: bytes
@@ -58,6 +58,11 @@ class Entry:
         """This entry, once its body is known to have `length` bytes."""
         representation = replace(self.stored.representation, complete_length=length)
         return replace(self, stored=replace(self.stored, representation=representation))
+
+
+def with_stale_since(entry: Entry, since: int | None) -> Entry:
+    """The entry, declared stale since then (seconds since the epoch)."""
+    return replace(entry, stored=replace(entry.stored, stale_since=since))
 
 
 def dump_head(entry: Entry) -> str:

@@ -51,7 +51,8 @@ class Filling:
         await self.body.write(data, offset)
 
     async def commit(self, entry: Entry) -> None:
-        """The body is whole: publish it as `entry`, in the place of the same variant's older ones.
+        """The body is whole: publish it as `entry`, in the place of the same variant's older ones; or give it up, if
+        it has been retracted.
 
         Raises SpoolError; then only `discard` is left.
         """
@@ -59,7 +60,10 @@ class Filling:
         await whole(self._commit(entry))
 
     async def _commit(self, entry: Entry) -> None:
-        await self._books.publish(self, entry)
+        if self.retracted:
+            await self._books.abandon(self)
+        else:
+            await self._books.publish(self, entry)
         self._ended = True
 
     def retract(self) -> None:

@@ -40,6 +40,11 @@ class Paths:
         return self.root / "secret"
 
     @property
+    def bans(self) -> Path:
+        """What is purged and not swept away yet: nothing else knows, so that it outlives the index."""
+        return self.root / "bans"
+
+    @property
     def orderly(self) -> Path:
         """There while nobody runs and the last one came to an orderly end."""
         return self.root / "orderly"
@@ -70,6 +75,15 @@ def write_file(path: Path, text: str, *, durable: bool = True) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable: a file that has just been replaced could be the old one otherwise."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class FillingFiles:

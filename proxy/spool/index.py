@@ -36,12 +36,14 @@ CREATE INDEX objects_by_key ON objects (key);
 CREATE INDEX objects_by_target ON objects (target);
 CREATE INDEX objects_by_partition ON objects (partition, used) WHERE partition IS NOT NULL;
 CREATE INDEX objects_by_use ON objects (used, key, size);
-CREATE TABLE usage (bytes INTEGER NOT NULL, objects INTEGER NOT NULL);
-INSERT INTO usage VALUES (0, 0);
+CREATE TABLE usage (bytes INTEGER NOT NULL, objects INTEGER NOT NULL, partition_bytes INTEGER NOT NULL);
+INSERT INTO usage VALUES (0, 0, 0);
 CREATE TRIGGER object_added AFTER INSERT ON objects
-    BEGIN UPDATE usage SET bytes = bytes + new.size, objects = objects + 1; END;
+    BEGIN UPDATE usage SET bytes = bytes + new.size, objects = objects + 1,
+        partition_bytes = partition_bytes + iif(new.partition IS NULL, 0, new.size); END;
 CREATE TRIGGER object_removed AFTER DELETE ON objects
-    BEGIN UPDATE usage SET bytes = bytes - old.size, objects = objects - 1; END;
+    BEGIN UPDATE usage SET bytes = bytes - old.size, objects = objects - 1,
+        partition_bytes = partition_bytes - iif(old.partition IS NULL, 0, old.size); END;
 """
 
 
@@ -110,19 +112,29 @@ class Index:
         return int(size), int(objects)
 
     @_mapped()
+    def partition_bytes(self) -> int:
+        """Bytes of what is stored for single credentials.  Good for the loop's thread, as `usage` is."""
+        [(size,)] = self._reader.execute("SELECT partition_bytes FROM usage")
+        return int(size)
+
+    @_mapped()
     def add(self, entry: Entry, used: int) -> list[Candidate]:
         """Take in `entry`, last used when (microseconds since the epoch); what it replaces is removed, and returned.
 
-        That is the same variant, and the oldest of too many.
+        That is the same variant, and the least recently used of too many.
         """
         with self._writer:
-            others = _variants(self._writer, entry.key)
             replaced = [
                 generation
-                for place, (generation, other) in enumerate(others)
-                if other is None or other.stored.vary == entry.stored.vary or place >= MAX_VARIANTS - 1
+                for generation, other in _variants(self._writer, entry.key)
+                if other is None or other.stored.vary == entry.stored.vary
             ]
             gone = self.remove(replaced)
+            rows = self._writer.execute(
+                "SELECT generation FROM objects WHERE key = ? ORDER BY used DESC LIMIT -1 OFFSET ?",
+                (entry.key, MAX_VARIANTS - 1),
+            )
+            gone += self.remove([str(generation) for (generation,) in rows])
             self._writer.execute(
                 "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -148,11 +160,13 @@ class Index:
         )
 
     @_mapped()
-    def update(self, entry: Entry) -> None:
-        """New metadata for a generation, if it is still there."""
-        self._writer.execute(
-            "UPDATE objects SET head = ? WHERE generation = ?", (dump_head(entry), entry.generation)
-        )
+    def update(self, *entries: Entry) -> None:
+        """New metadata for generations, if they are still there."""
+        with self._writer:
+            self._writer.executemany(
+                "UPDATE objects SET head = ? WHERE generation = ?",
+                [(dump_head(entry), entry.generation) for entry in entries],
+            )
 
     @_mapped()
     def remove(self, generations: Iterable[str]) -> list[Candidate]:
@@ -181,6 +195,37 @@ class Index:
         return _candidates(
             self._writer.execute("SELECT generation, key, size FROM objects ORDER BY used LIMIT ?", (limit,))
         )
+
+    @_mapped()
+    def page(self, after: str, limit: int) -> list[tuple[Candidate, Entry | None]]:
+        """What is stored, in the order of generations and from the next one on; None for what cannot be read."""
+        return _rows(
+            self._writer.execute(
+                "SELECT generation, key, size, head FROM objects WHERE generation > ?"
+                " ORDER BY generation LIMIT ?",
+                (after, limit),
+            )
+        )
+
+    @_mapped()
+    def page_of_target(self, target: bytes) -> list[tuple[Candidate, Entry | None]]:
+        """The same of one target, as a whole."""
+        return _rows(
+            self._writer.execute(
+                "SELECT generation, key, size, head FROM objects WHERE target = ?", (target,)
+            )
+        )
+
+    @_mapped()
+    def settle(self) -> None:
+        """What was done holds from now on, even if the power fails."""
+        self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+
+    @_mapped()
+    def find(self, generation: str) -> Entry | None:
+        """What is stored as this generation."""
+        rows = self._writer.execute("SELECT head FROM objects WHERE generation = ?", (generation,))
+        return next((load_head(str(head)) for (head,) in rows), None)
 
     @_mapped()
     def contains(self, generation: str) -> bool:
@@ -230,6 +275,17 @@ def _variants(connection: apsw.Connection, key: bytes) -> list[tuple[str, Entry 
         except SpoolError:
             found.append((str(generation), None))
     return sorted(found, key=lambda pair: 0 if pair[1] is None else -pair[1].stored.response_time)
+
+
+def _rows(rows: Iterable[tuple[object, ...]]) -> list[tuple[Candidate, Entry | None]]:
+    found: list[tuple[Candidate, Entry | None]] = []
+    for *columns, head in rows:
+        [candidate] = _candidates([tuple(columns)])
+        try:
+            found.append((candidate, load_head(str(head))))
+        except SpoolError:
+            found.append((candidate, None))
+    return found
 
 
 def _candidates(rows: Iterable[tuple[object, ...]]) -> list[Candidate]:

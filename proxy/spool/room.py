@@ -1,14 +1,20 @@
-"""How much may still be written: `max_size` for all objects, `min_free` for the disk they share with others."""
+"""How much may still be written: `max_size` for all objects, `partition_size` for those of them that are kept for
+single credentials, `min_free` for the disk they share with others.
+"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from proxy.errors import SpoolFull
 
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """Bytes promised to one fill.  `written` of them are on the disk already."""
+    """Bytes promised to one fill, `personal` if that is for one credential.  `written` of them are on the disk."""
 
     size: int = 0
     written: int = 0
+    personal: bool = False
 
 
 class Room:
@@ -21,6 +27,8 @@ class Room:
 
     def __init__(self, *, max_size: int, min_free: int, stored: int) -> None:
         self.max_size = max_size
+        self.partition_size = max_size
+        self.partition_bytes: Callable[[], int] = int
         self.min_free = min_free
         self.stored = stored
         self.lingering = 0
@@ -41,11 +49,35 @@ class Room:
         promised = sum(max(0, each.size - each.written) for each in self._reservations)
         return max(self.used + size - self.max_size, self.min_free + promised + size - self.free)
 
+    # Partitions
+
+    def limit_partitions(self, size: int, stored: Callable[[], int]) -> None:
+        """What is kept for single credentials may take `size`; `stored` gives how much of it there is."""
+        self.partition_size = size
+        self.partition_bytes = stored
+
+    def partition_room(self) -> int:
+        """How many more bytes may be kept for single credentials."""
+        reserved = sum(each.size for each in self._reservations if each.personal)
+        return self.partition_size - self.partition_bytes() - reserved
+
+    def spare(self, reservation: Reservation, size: int, spare: int) -> int:
+        """How much of `spare` may be reserved beyond `size` more bytes.
+
+        Raises SpoolFull where these are too many for single credentials.
+        """
+        if not reservation.personal:
+            return spare
+        left = self.partition_room() - size
+        if left < 0:
+            raise SpoolFull("too much is kept for single credentials", reason="partition-quota")
+        return min(spare, left)
+
     # Fills
 
-    def reserve(self) -> Reservation:
+    def reserve(self, *, personal: bool = False) -> Reservation:
         """An empty promise, on the books until it is settled."""
-        reservation = Reservation()
+        reservation = Reservation(personal=personal)
         self._reservations.add(reservation)
         return reservation
 

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 
 from proxy.errors import Overloaded, SpoolError, SpoolFull
+from proxy.semantics.purging import Purge
 from proxy.spool.bodies import Bodies
 from proxy.spool.body import Body
 from proxy.spool.catalogue import Catalogue
@@ -20,6 +21,7 @@ from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate, choose
 from proxy.spool.filling import Filling
 from proxy.spool.folder import Claim, FillingFiles
+from proxy.spool.purges import Purges
 from proxy.spool.room import Reservation, Room
 from proxy.spool.shelf import Shelf, take_over
 from proxy.spool.whole import whole
@@ -38,29 +40,33 @@ _log = structlog.stdlib.get_logger("spool")
 class Spool:
     """One folder, one process.  Made by `open`, ended by `close`."""
 
-    def __init__(
-        self, owned: Claim, shelf: Shelf, *, max_size: int, max_object_size: int, min_free: int
-    ) -> None:
+    def __init__(self, owned: Claim, shelf: Shelf, room: Room, *, max_object_size: int) -> None:
         self.paths = owned.paths
         self.secret = owned.secret
         self.max_object_size = max_object_size
-        self.room = Room(max_size=max_size, min_free=min_free, stored=shelf.usage()[0])
+        self.room = room
         self.evictions = 0
         self._claim = owned
         self._shelf = shelf
         self._catalogue = Catalogue(shelf)
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
+        self._purges = Purges(self._catalogue, self)
         self._admitting = asyncio.Lock()
         self._measured = -math.inf
         self._orderly = owned.orderly and not shelf.fresh
         self._sweeping = None if self._orderly else asyncio.create_task(self._sweep(), name="spool sweep")
+        self._purges.start()
 
     @classmethod
-    async def open(cls, root: Path, *, max_size: int, max_object_size: int, min_free: int) -> "Spool":
+    async def open(
+        cls, root: Path, *, max_size: int, max_object_size: int, min_free: int, partition_size: int = 2 << 30
+    ) -> "Spool":
         """Create the folder or take it over.  Raises SpoolError, in words for the person who started us."""
         owned, shelf = await asyncio.to_thread(take_over, root)
-        return cls(owned, shelf, max_size=max_size, max_object_size=max_object_size, min_free=min_free)
+        room = Room(max_size=max_size, min_free=min_free, stored=shelf.usage()[0])
+        room.limit_partitions(partition_size, shelf.partition_bytes)
+        return cls(owned, shelf, room, max_object_size=max_object_size)
 
     def __repr__(self) -> str:
         return f"<Spool {self.paths.root} used={self.room.used} of {self.room.max_size} {self._bodies}>"
@@ -115,6 +121,7 @@ class Spool:
         """
         more = size - reservation.size
         async with self._admitting:
+            spare = self.room.spare(reservation, more, spare)
             await self._measure()
             while (need := self.room.shortfall(more)) > 0:
                 victims = await self._victims(need) if need <= self._evictable() else []
@@ -156,7 +163,7 @@ class Spool:
         return await whole(self._create(entry, length or 0), undo=Filling.discard)
 
     async def _create(self, entry: Entry, length: int) -> Filling:
-        reservation = self.room.reserve()
+        reservation = self.room.reserve(personal=entry.partition is not None)
         try:
             await self.grow(reservation, length)
             files = await self._on_disk(FillingFiles, self.paths, entry)
@@ -166,14 +173,20 @@ class Spool:
         except BaseException:
             self.room.settle(reservation)
             raise
-        return Filling(self, files, reservation, Body(files.fd, self._disk))
+        filling = Filling(self, files, reservation, Body(files.fd, self._disk))
+        self._purges.enter(filling)
+        return filling
 
     def wrote(self, filling: Filling, end: int) -> None:
         """A fill's file reaches `end`."""
         self.room.wrote(filling.reservation, end)
 
     async def publish(self, filling: Filling, entry: Entry) -> None:
-        """A whole body: make it durable, then known, in the place of older ones of the same variant."""
+        """A whole body: make it durable, then known, in the place of older ones of the same variant.
+
+        One that is retracted meanwhile is removed again.
+        """
+        self._purges.note_publishing()
         try:
             await self._on_disk(filling.files.seal, entry)
         except OSError as error:
@@ -185,6 +198,7 @@ class Spool:
         except BaseException:
             self._release(entry.generation)
             raise
+        self._purges.leave(filling)
         self.room.settle(filling.reservation, stored=entry.length)
         filling.body.release()
         self._forget(gone)
@@ -194,7 +208,8 @@ class Spool:
             self._catalogue.reveal(entry)
 
     async def abandon(self, filling: Filling) -> None:
-        """An unfinished body: unlink it; those who read it may finish."""
+        """An unfinished body, or an unwanted one: unlink it; those who read it may finish."""
+        self._purges.leave(filling)
         try:
             await self._on_disk(filling.files.discard)
         except OSError as error:  # the next start clears it away
@@ -205,6 +220,10 @@ class Spool:
     async def update(self, entry: Entry) -> None:
         """New metadata for a stored object (a 304 freshened it).  Raises SpoolError."""
         await whole(self._catalogue.update(entry))
+
+    async def set_digest(self, entry: Entry, digest: bytes) -> None:
+        """The SHA-256 of a stored object's bytes has become known.  Raises SpoolError."""
+        await whole(self._catalogue.set_digest(entry, digest))
 
     # Dropping
 
@@ -264,6 +283,36 @@ class Spool:
         if body is not None:
             body.release()
 
+    # Purging
+
+    @property
+    def epoch(self) -> int:
+        """How many purges there have been: an entry's is read when it is decided to ask for it."""
+        return self._catalogue.bans.epoch
+
+    async def ban(
+        self, what: Purge, *, soft: bool, now: int, then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Purge what was asked for before: `soft` makes it stale since `now` (seconds since the epoch of clocks).
+
+        It is durable, and then at once true for all that is stored or arrives; `then` is called in that very moment.
+        The disk follows.  Raises SpoolError, and Overloaded where too many are waiting for that.
+        """
+        await whole(self._purges.ban(what, soft=soft, now=now, then=then))
+
+    async def purged(self) -> None:
+        """Wait until all purges have been carried out on the disk, or that has failed."""
+        await self._purges.carried_out()
+
+    async def remove(self, gone: Sequence[Candidate]) -> None:
+        """Forget stored objects as a purge finds them.  Raises SpoolError."""
+        await whole(self._remove(gone))
+
+    async def adopted(self) -> bool:
+        """Wait for `swept`, and tell whether nothing is left on the disk that the index does not know."""
+        await self.swept()
+        return self._orderly
+
     # Beginning and end
 
     async def _sweep(self) -> None:
@@ -285,6 +334,7 @@ class Spool:
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait({self._sweeping})
+        await self._purges.close()
         self._bodies.close()
         await self._catalogue.close()
         await asyncio.to_thread(self._disk.shutdown)

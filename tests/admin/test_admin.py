@@ -123,7 +123,7 @@ async def test_status_tells_of_fills(adapter: Adapter, origin: ScriptedOrigin) -
         assert report["version"] == proxy.__version__
         assert (report["ready"], report["requests_in_progress"]) == (True, 1)
         [fill] = report["fills"]
-        assert fill["object"].startswith("http://media.example/film.mp4 (partition ")
+        assert fill["object"].startswith("legacy http://media.example/film.mp4 (partition ")
         assert (fill["complete_length"], fill["followers"], fill["partition"]) == (len(FILM), 1, True)
         assert fill["written_bytes"] == 1000
         assert "secret" not in json.dumps(report)

@@ -1,5 +1,7 @@
 """The Cache-Status field."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import http_sf
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.semantics.cache_status import CacheStatus, Forward, render
+from proxy.semantics.cache_status import CacheStatus, Forward, _member, render
 
 NAME = "range-adapter"
 
@@ -30,6 +32,23 @@ NAME = "range-adapter"
             'range-adapter;fwd=bypass;detail="it said \\"no\\""',
         ),
         (CacheStatus(hit=True, ttl=2**63), "range-adapter;hit;ttl=999999999999999"),
+        (CacheStatus(hit=True, ttl=9, key="http://a/b?c"), 'range-adapter;hit;ttl=9;key="http://a/b?c"'),
+        (
+            CacheStatus(key='a "b" \\c (partition 0123)'),
+            'range-adapter;key="a \\"b\\" \\\\c (partition 0123)"',
+        ),
+        (
+            CacheStatus(
+                forward=Forward.STALE,
+                forward_status=200,
+                ttl=-1,
+                stored=True,
+                collapsed=True,
+                key="k",
+                detail="it said so",
+            ),
+            'range-adapter;fwd=stale;fwd-status=200;ttl=-1;stored;collapsed;key="k";detail="it said so"',
+        ),
     ],
 )
 def test_a_member_says_what_this_cache_did(status: CacheStatus, expected: str) -> None:
@@ -56,6 +75,7 @@ def test_a_name_that_is_no_token_is_a_string() -> None:
     ttl=st.none() | st.integers(),
     forward=st.none() | st.sampled_from(Forward),
     upstream=st.none() | st.text(),
+    key=st.none() | st.text(),
 )
 def test_whatever_happens_the_field_is_a_list_whose_last_member_is_ours(
     name: str,
@@ -63,9 +83,26 @@ def test_whatever_happens_the_field_is_a_list_whose_last_member_is_ours(
     ttl: int | None,
     forward: Forward | None,
     upstream: str | None,
+    key: str | None,
 ) -> None:
-    status = CacheStatus(hit=forward is None, forward=forward, ttl=ttl, detail=detail)
+    status = CacheStatus(hit=forward is None, forward=forward, ttl=ttl, key=key, detail=detail)
     members: Any = http_sf.parse(render(name, status, upstream).encode(), tltype="list")
     _, parameters = members[-1]
     assert parameters.get("hit", False) is (forward is None)
     assert str(parameters.get("fwd", "")) == (forward.value if forward else "")
+    printable = None if key is None else re.sub("[^ -~]", "?", key)
+    assert parameters.get("key") == printable
+    without = render(name, replace(status, key=None), upstream)
+    assert parameters == {**_own(without), **({} if key is None else {"key": printable})}
+
+
+def _own(value: str) -> dict[str, Any]:
+    members: Any = http_sf.parse(value.encode(), tltype="list")
+    return dict(members[-1][1])
+
+
+def test_keys_push_nothing_out_of_what_is_remembered() -> None:
+    before = _member.cache_info().currsize
+    for number in range(1000):
+        render(NAME, CacheStatus(hit=True, ttl=77, key=f"/{number}", detail=None))
+    assert _member.cache_info().currsize <= before + 1

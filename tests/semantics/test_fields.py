@@ -286,7 +286,7 @@ def directives(*lines: str) -> Directives:
         (['max-age="60"'], {"max-age": "60"}),
         (["max-age="], {"max-age": ""}),
         (["max-age= 60"], {"max-age": " 60"}),
-        (["max-age =60"], {"max-age": "60"}),
+        (["max-age =60"], {"max-age": ""}),
         (["max-age=60", "public"], {"max-age": "60", "public": None}),
         (["max-age=60; private"], {"max-age": "60; private"}),
         ([r'ext="a\"b\\c"'], {"ext": r"a\"b\c".replace(r"\"", '"')}),

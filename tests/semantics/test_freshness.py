@@ -1,6 +1,4 @@
-"""How long a stored response is fresh, how old it is, and what a 304 does to it."""
-
-from dataclasses import replace
+"""How long a stored response is fresh, and how old it is."""
 
 import pytest
 from hypothesis import given
@@ -10,17 +8,15 @@ from multidict import CIMultiDict
 from proxy.semantics.fields import MAX_LENGTH, format_http_date
 from proxy.semantics.freshness import (
     Basis,
+    Grace,
     Lifetime,
-    Scope,
     Stored,
-    confirms,
     current_age,
     demands_validation,
     explicit_lifetime,
     forbids_stale,
-    freshened,
+    grace,
     lifetime,
-    origin_conditions,
 )
 from proxy.semantics.policy import CachePolicy
 from proxy.semantics.representation import Representation
@@ -90,7 +86,6 @@ def test_the_origin_gives_a_lifetime(lines: Lines, expected: Lifetime | None) ->
         (200, VIDEO | {"Pragma": "no-cache", "Cache-Control": "max-age=5"}, Lifetime(5, Basis.MAX_AGE)),
         (404, VIDEO, Lifetime(0, Basis.NOTHING)),
         (200, HTML, Lifetime(0, Basis.NOTHING)),
-        (200, HTML | {"Last-Modified": date(-100)}, Lifetime(0, Basis.NOTHING)),
         (404, HTML | {"Cache-Control": "max-age=5"}, Lifetime(5, Basis.MAX_AGE)),
     ],
 )
@@ -199,116 +194,59 @@ def test_age_grows_a_second_a_second_and_never_falls_below_what_the_origin_said(
     assert current_age(response, NOW) >= max(age + took, -skew)
 
 
-# --- Validation -----------------------------------------------------------------------------------
+# --- Heuristics and grace -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("lines", "expected"),
+    ("status", "lines", "expected"),
     [
-        ({"ETag": '"x"'}, {"If-None-Match": '"x"'}),
-        ({"ETag": 'W/"x"'}, {"If-None-Match": 'W/"x"'}),
-        ({"Last-Modified": date(-9)}, {"If-Modified-Since": date(-9)}),
-        ({"ETag": '"x"', "Last-Modified": date(-9)}, {"If-None-Match": '"x"', "If-Modified-Since": date(-9)}),
-        ({"ETag": "x"}, {}),
-        ([("ETag", '"x"'), ("ETag", '"y"')], {}),
-        ({"Last-Modified": "last week"}, {}),
-        ({}, {}),
+        (200, {"Last-Modified": date(-100)}, 10),
+        (200, {"Last-Modified": date(-105)}, 10),
+        (200, {"Last-Modified": date(-86_400)}, 3600),  # never longer than `ttl`
+        (200, {"Last-Modified": date(-110), "Date": date(-10)}, 10),
+        (200, {"Last-Modified": date(5)}, 0),
+        (404, {"Last-Modified": date(-100)}, 10),
+        (501, {"Last-Modified": date(-100)}, 10),
+        (302, {"Last-Modified": date(-100)}, None),
+        (302, {"Last-Modified": date(-100), "Cache-Control": "public"}, 10),
+        (200, {"Last-Modified": date(-100), "Cache-Control": "must-revalidate"}, 10),
+        (200, {"Last-Modified": "last week"}, None),
+        (200, [("Last-Modified", date(-100)), ("Last-Modified", date(-100))], None),
     ],
 )
-def test_the_origin_is_asked_by_its_own_validators(lines: Lines, expected: dict[str, str]) -> None:
-    assert origin_conditions(CIMultiDict(lines)) == expected
+def test_a_last_modified_alone_gives_a_share_of_its_age(
+    status: int, lines: Lines, expected: int | None
+) -> None:
+    fields = CIMultiDict(lines)
+    fields["Content-Type"] = "text/html"
+    granted = Lifetime(0, Basis.NOTHING) if expected is None else Lifetime(expected, Basis.HEURISTIC)
+    assert lifetime(status, fields, POLICY, NOW) == granted
+
+
+def test_the_share_is_the_routes() -> None:
+    fields = CIMultiDict(HTML | {"Last-Modified": date(-100)})
+    assert lifetime(200, fields, CachePolicy(heuristic=0.5), NOW).seconds == 50
+    assert lifetime(200, fields, CachePolicy(heuristic=0.0), NOW).basis is Basis.NOTHING
+    assert lifetime(200, fields, CachePolicy(heuristic=0.5, ttl=7), NOW).seconds == 7
+    media = CIMultiDict(VIDEO | {"Last-Modified": date(-100)})
+    assert lifetime(200, media, POLICY, NOW) == Lifetime(3600, Basis.POLICY)
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
+    ("directives", "expected"),
     [
-        ({"ETag": '"x"'}, {"ETag": '"x"'}, True),
-        ({"ETag": '"x"'}, {"ETag": 'W/"x"'}, True),
-        ({"ETag": 'W/"x"'}, {"ETag": 'W/"x"'}, True),
-        ({"ETag": 'W/"x"'}, {"ETag": '"x"'}, False),
-        ({"ETag": '"x"'}, {"ETag": '"y"'}, False),
-        ({"ETag": '"x"'}, {"ETag": "y"}, False),
-        ({"ETag": '"x"'}, {}, True),
-        ({"Last-Modified": date(-9)}, {"ETag": '"x"'}, False),
-        ({"Last-Modified": date(-9)}, {"Last-Modified": date(-9)}, True),
-        ({"Last-Modified": date(-9)}, {"Last-Modified": date(-8)}, False),
-        ({"ETag": '"x"', "Last-Modified": date(-9)}, {"ETag": '"x"', "Last-Modified": date(-8)}, True),
+        ("max-age=60", Grace(7, 9)),
+        ("max-age=0", Grace(0, 0)),
+        ("max-age=60, stale-while-revalidate=1", Grace(1, 9)),
+        ("max-age=60, stale-if-error=2", Grace(7, 2)),
+        ("max-age=0, stale-if-error=2, stale-while-revalidate=3", Grace(3, 2)),
+        ("max-age=60, stale-if-error=2, stale-if-error=1", Grace(7, 1)),
+        ("max-age=60, stale-if-error", Grace(7, 0)),
+        *((f"max-age=60, stale-if-error=2, {name}", Grace()) for name in ("must-revalidate", "no-cache")),
     ],
 )
-def test_a_304_confirms_what_its_validators_match(ours: Lines, theirs: Lines, expected: bool) -> None:
-    assert confirms(stored(ours), CIMultiDict(theirs)) is expected
-
-
-def test_a_304_renews_what_is_said_about_the_response_and_leaves_its_bytes_alone() -> None:
-    old = stored(
-        [
-            ("Date", date(-100)),
-            ("Age", "40"),
-            ("Cache-Control", "max-age=5"),
-            ("Cache-Control", "must-revalidate"),
-            ("Content-Type", "video/mp4"),
-            ("Content-Length", "1000"),
-            ("Content-Encoding", "gzip"),
-            ("ETag", '"x"'),
-            ("Last-Modified", date(-500)),
-            ("Vary", "Accept-Encoding"),
-            ("Repr-Digest", "sha-256=:AAAA:"),
-            ("X-Kept", "as it was"),
-        ]
-    )
-    new = freshened(
-        old,
-        CIMultiDict(
-            [
-                ("Date", date(20)),
-                ("Cache-Control", "max-age=60"),
-                ("Content-Type", "text/plain"),
-                ("Content-Length", "0"),
-                ("Content-Encoding", "br"),
-                ("Content-Range", "bytes 0-1/2"),
-                ("ETag", 'W/"x"'),
-                ("Last-Modified", date(-400)),
-                ("Vary", "*"),
-                ("Content-Digest", "sha-256=:BBBB:"),
-                ("Set-Cookie", "session=1"),
-                ("Connection", "close, X-Hop"),
-                ("X-Hop", "1"),
-                ("X-New", "1"),
-                ("X-New", "2"),
-            ]
-        ),
-        NOW + 19,
-        NOW + 20,
-    )
-    assert sorted(new.representation.fields.items()) == sorted(
-        [
-            ("Date", date(20)),
-            ("Cache-Control", "max-age=60"),
-            ("Content-Type", "video/mp4"),
-            ("Content-Length", "1000"),
-            ("Content-Encoding", "gzip"),
-            ("ETag", '"x"'),
-            ("Last-Modified", date(-500)),
-            ("Vary", "Accept-Encoding"),
-            ("Repr-Digest", "sha-256=:AAAA:"),
-            ("X-Kept", "as it was"),
-            ("X-New", "1"),
-            ("X-New", "2"),
-        ]
-    )
-    assert new.representation.validators == old.representation.validators
-    assert new.representation.complete_length == 1000
-    assert (new.request_time, new.response_time) == (NOW + 19, NOW + 20)
-    assert current_age(new, NOW + 20) == 1, "the second that the validation took"
-
-
-def test_a_304_without_a_date_makes_the_response_as_young_as_its_arrival() -> None:
-    old = stored({"Date": date(-5000), "Age": "40", "Cache-Control": "max-age=60"})
-    new = freshened(old, CIMultiDict(), NOW + 100, NOW + 100)
-    assert current_age(new, NOW + 100) == 0
-
-
-def test_a_freshened_response_stays_the_variant_and_in_the_scope_it_was() -> None:
-    old = replace(stored({}), vary=(("accept-language", "de"),), scope=Scope.PARTITION)
-    new = freshened(old, CIMultiDict(), NOW, NOW)
-    assert (new.vary, new.scope) == (old.vary, old.scope)
+def test_the_grace_is_the_origins_else_the_routes(directives: str, expected: Grace) -> None:
+    policy = CachePolicy(stale_while_revalidate=7, stale_if_error=9)
+    fields = CIMultiDict({"Cache-Control": directives})
+    granted = lifetime(200, fields, policy, NOW)
+    assert grace(fields, policy, granted) == expected

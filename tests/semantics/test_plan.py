@@ -1,6 +1,7 @@
 """Whole answers: status, fields, parts and length."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -273,12 +274,80 @@ def test_a_coded_representation_keeps_its_coding_only_with_its_bytes() -> None:
 def test_head_is_get_without_range(lines: dict[str, str]) -> None:
     response = answer(lines, method="HEAD")
     assert (response.status, response.parts, response.length) == (200, (), 1000)
-    assert list(response.fields.items()) == list(answer().fields.items())
+    # A digest of the content is one of no content here (RFC 9530 appendix B.2).
+    of_get = [(name, value) for name, value in answer().fields.items() if name != "Content-Digest"]
+    assert list(response.fields.items()) == of_get
 
 
 def test_head_of_a_length_unknown() -> None:
     response = answer({}, stored({}, None), method="HEAD", available=10)
     assert (response.status, response.parts, response.length) == (200, (), None)
+
+
+# --- Digests --------------------------------------------------------------------------------------
+
+TOLD = "sha-256=:3q2+7w==:"
+KNOWN = replace(
+    stored({name: value for name, value in FULL.items() if "Digest" not in name}, 1000),
+    digest=b"\xde\xad\xbe\xef",
+)
+OF_THE_CONTENT = {"Content-Digest", "Content-MD5", "Digest"}
+FORMS: list[tuple[Lines, int, set[str]]] = [
+    # What a GET asks for, the status, and which of the origin's digests are true of that answer.
+    ({}, 200, OF_THE_CONTENT | {"Repr-Digest"}),
+    ({"Range": "bytes=x"}, 200, OF_THE_CONTENT | {"Repr-Digest"}),
+    ({"Range": "bytes=0-9", "If-Range": '"other"'}, 200, OF_THE_CONTENT | {"Repr-Digest"}),
+    ({"Range": "bytes=0-9"}, 206, {"Repr-Digest"}),
+    ({"Range": "bytes=0-"}, 206, {"Repr-Digest"}),
+    ({"Range": "bytes=0-9,20-29"}, 206, {"Repr-Digest"}),
+    ({"Range": "bytes=1000-"}, 416, set()),
+    ({"If-Match": '"other"'}, 412, set()),
+    ({"If-None-Match": "*"}, 304, set()),
+    ({"If-None-Match": "*", "Range": "bytes=0-9"}, 304, set()),
+]
+
+
+@pytest.mark.parametrize(("lines", "status", "kept"), FORMS)
+@pytest.mark.parametrize("digest", [None, b"\xde\xad\xbe\xef"])
+def test_digests_of_the_origin_stand_where_they_are_true(
+    lines: Lines, status: int, kept: set[str], digest: bytes | None
+) -> None:
+    response = answer(lines, replace(MP4, digest=digest))
+    assert response.status == status
+    digests = OF_THE_CONTENT | {"Repr-Digest"}
+    assert {name: response.fields.getall(name) for name in digests & set(response.fields)} == {
+        name: [FULL[name]] for name in kept
+    }
+    for part in response.parts:  # those of a multipart answer have heads of their own
+        assert not isinstance(part, bytes) or not any(name.encode() in part for name in digests)
+
+
+@pytest.mark.parametrize(("lines", "status", "kept"), FORMS)
+def test_a_digest_of_ours_is_of_the_whole(lines: Lines, status: int, kept: set[str]) -> None:
+    expected = [TOLD] if "Repr-Digest" in kept else []
+    assert answer(lines, KNOWN).fields.getall("Repr-Digest", []) == expected
+    refusing = answer(dict(lines) | {"Want-Repr-Digest": "sha-256=0"}, KNOWN)
+    assert (refusing.status, "Repr-Digest" in refusing.fields) == (status, False)
+
+
+@pytest.mark.parametrize("lines", [{}, {"Range": "bytes=0-9"}, {"If-None-Match": "*"}, {"If-Match": '"x"'}])
+def test_digests_of_a_head(lines: dict[str, str]) -> None:
+    ours, origins = answer(lines, KNOWN, method="HEAD"), answer(lines, method="HEAD")
+    whole = ours.status == 200
+    assert ours.fields.get("Repr-Digest") == (TOLD if whole else None)
+    assert origins.fields.get("Repr-Digest") == (FULL["Repr-Digest"] if whole else None)
+    assert ("Digest" in origins.fields, "Content-MD5" in origins.fields) == (whole, whole)
+    assert "Content-Digest" not in origins.fields
+
+
+def test_an_empty_representation_has_a_digest() -> None:
+    assert answer({}, replace(stored({}, 0), digest=b"\xde\xad\xbe\xef")).fields["Repr-Digest"] == TOLD
+
+
+@pytest.mark.parametrize("status", [203, 204, 301, 404])
+def test_other_statuses_have_only_the_origins_digests(status: int) -> None:
+    assert "Repr-Digest" not in answer({}, replace(KNOWN, status=status)).fields
+    assert answer({}, stored(FULL, 1000, status=status)).fields["Repr-Digest"] == FULL["Repr-Digest"]
 
 
 # --- Other statuses, other origins ----------------------------------------------------------------
@@ -465,3 +534,25 @@ def test_while_the_length_is_unknown_only_what_is_there_is_promised(
 
 def test_tags_of_ours_are_strong() -> None:
     assert stored({}, 1).validators.etag == EntityTag("ours-1", weak=False)
+
+
+@pytest.mark.parametrize(
+    ("told", "passes"),
+    [
+        ("bytes 0-9/10", False),
+        ("bytes */10", False),
+        ("bytes=0-9/10", False),
+        ("BYTES  0-9/*", False),
+        ("items 5-9/10", False),
+        ("0-9/10", False),
+        ("odd", True),
+        ("bytes", True),
+        ("whatever it means", True),
+    ],
+)
+def test_what_could_be_taken_for_a_content_range_is_dropped(told: str, passes: bool) -> None:
+    representation = stored({"Content-Range": told}, 10)
+    assert ("Content-Range" in answer({}, representation).fields) is passes
+    partial = answer({"Range": "bytes=0-1"}, representation)
+    assert partial.fields.getall("Content-Range") == ["bytes 0-1/10"]
+    assert "Content-Range" not in answer({"If-Match": '"x"'}, representation).fields

@@ -1,13 +1,16 @@
 """What a client's request is answered with."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from proxy.semantics.cache_status import Forward
+from proxy.semantics.freshness import Stored
 from proxy.semantics.policy import CachePolicy
-from proxy.semantics.reuse import Decision, Fetch, Refuse, Reuse, Validate, decide, matches, usable_shared
+from proxy.semantics.reuse import Ask, Decision, Refuse, Reuse, decide, matches, usable_shared
 from proxy.semantics.storing import NoStore, Pass, judge
 from tests.semantics.answers import BASIC, COOKIE, HTML, NOW, POLICY, TAG, VIDEO, cc, date, fetched, page
 from tests.semantics.exchanges import Lines, request
@@ -23,22 +26,18 @@ def outcome(
 
 
 def reason(decision: Decision) -> Forward | None:
-    match decision:
-        case Validate(_, _, forward) | Fetch(forward):
-            return forward
-        case _:
-            return None
+    return decision.reason if isinstance(decision, Ask) else None
 
 
 def test_without_candidates_the_uri_is_missing() -> None:
-    assert decide(request(), [], POLICY, NOW) == Fetch(Forward.URI_MISS)
+    assert decide(request(), [], POLICY, NOW) == Ask(Forward.URI_MISS)
 
 
 def test_a_fresh_response_is_reused_until_its_last_second() -> None:
     stored = fetched(VIDEO | cc("max-age=60"))
     assert decide(request(), [stored], POLICY, NOW) == Reuse(stored, age=0, ttl=60)
     assert decide(request(), [stored], POLICY, NOW + 59) == Reuse(stored, age=59, ttl=1)
-    assert decide(request(), [stored], POLICY, NOW + 60) == Fetch(Forward.STALE)
+    assert reason(decide(request(), [stored], POLICY, NOW + 60)) is Forward.STALE
 
 
 def test_head_and_ranges_and_conditions_are_decided_as_a_plain_get() -> None:
@@ -52,11 +51,18 @@ def test_a_stale_response_is_validated_by_the_origins_tag_and_date_and_never_by_
     weak = {"ETag": 'W/"x"', "Last-Modified": date(-9)}
     stored = fetched(VIDEO | weak)
     decision = decide(request(), [stored], POLICY, NOW + 3600)
-    assert isinstance(decision, Validate)
-    assert decision.stored is stored
+    assert isinstance(decision, Ask)
+    assert decision.candidates == (stored,)
     assert decision.reason is Forward.STALE
-    assert decision.fields == {"If-None-Match": 'W/"x"', "If-Modified-Since": date(-9)}
-    assert decide(request(), [fetched(VIDEO)], POLICY, NOW + 3600) == Fetch(Forward.STALE)
+    assert decision.conditions == {"If-None-Match": 'W/"x"', "If-Modified-Since": date(-9)}
+
+
+def test_one_without_validators_is_fetched_again_to_be_compared() -> None:
+    stored = fetched(VIDEO)
+    decision = decide(request(), [stored], POLICY, NOW + 3600)
+    assert isinstance(decision, Ask)
+    assert decision.candidates == (stored,)
+    assert not decision.conditions
 
 
 @pytest.mark.parametrize(
@@ -146,7 +152,155 @@ def test_the_variant_that_the_request_selects_is_chosen() -> None:
     chosen = decide(request({"Accept-Language": "de"}), [none, german], POLICY, NOW)
     assert isinstance(chosen, Reuse)
     assert chosen.stored is german
-    assert decide(request({"Accept-Language": "fr"}), [none, german], POLICY, NOW) == Fetch(Forward.VARY_MISS)
+    assert decide(request({"Accept-Language": "fr"}), [none, german], POLICY, NOW) == Ask(Forward.VARY_MISS)
+
+
+def tagged(language: str | None, tag: str, **more: str) -> Stored:
+    asked = request({} if language is None else {"Accept-Language": language})
+    lines = VIDEO | cc("max-age=60") | {"Vary": "Accept-Language", "ETag": tag}
+    return fetched(lines | {name.replace("_", "-"): value for name, value in more.items()}, asked=asked)
+
+
+def test_the_tags_of_other_variants_are_offered_their_dates_are_not() -> None:
+    german, french, none = (
+        tagged("de", '"1"', Last_Modified=date(-9)),
+        tagged("fr", 'W/"2"'),
+        tagged(None, "3"),
+    )
+    decision = decide(request({"Accept-Language": "en"}), [german, french, none], POLICY, NOW)
+    assert isinstance(decision, Ask)
+    assert (decision.reason, decision.candidates) == (Forward.VARY_MISS, (german, french))
+    assert decision.conditions == {"If-None-Match": '"1", W/"2"'}
+    decision = decide(request({"Accept-Language": "fr"}), [german, french, none], POLICY, NOW + 60)
+    assert isinstance(decision, Ask)
+    assert (decision.reason, decision.candidates) == (Forward.STALE, (french, german))
+    assert decision.conditions == {"If-None-Match": 'W/"2", "1"'}
+    decision = decide(request({"Accept-Language": "de"}), [german, french, none], POLICY, NOW + 60)
+    assert isinstance(decision, Ask)
+    assert decision.conditions == {"If-None-Match": '"1", W/"2"', "If-Modified-Since": date(-9)}
+
+
+def test_no_more_than_sixteen_tags_are_offered() -> None:
+    variants = [tagged(f"l{number}", f'"{number}"') for number in range(40)]
+    decision = decide(request(), variants, POLICY, NOW)
+    assert isinstance(decision, Ask)
+    assert decision.conditions["If-None-Match"].count(",") == 15
+
+
+@pytest.mark.parametrize("name", ["Cookie", "Authorization"])
+def test_the_tags_of_what_others_may_see_are_not_offered(name: str) -> None:
+    lines = VIDEO | TAG | cc("public, max-age=60") | {"Vary": name}
+    stored = fetched(lines, asked=request({name: "Basic dTpw"}))
+    assert decide(request({name: "Basic eDp5"}), [stored], POLICY, NOW) == Ask(Forward.VARY_MISS)
+
+
+def test_the_tag_of_another_coding_is_not_offered() -> None:
+    gzip = page({"Accept-Encoding": "gzip"})
+    coded = fetched(HTML | TAG | cc("max-age=60") | {"Content-Encoding": "gzip"}, asked=gzip)
+    assert decide(page(), [coded], POLICY, NOW) == Ask(Forward.VARY_MISS)
+    plain = fetched(HTML | TAG | cc("max-age=60") | {"Vary": "Accept-Encoding"}, asked=page())
+    decision = decide(gzip, [plain], POLICY, NOW)
+    assert isinstance(decision, Ask)
+    assert decision.conditions == {"If-None-Match": '"x"'}
+
+
+# --- Decisions: served though stale (RFC 5861) ----------------------------------------------------
+
+QUIET = CachePolicy(stale_if_error=0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "later", "asked", "bearable"),
+    [
+        (cc("max-age=60, stale-if-error=10"), 60, {}, True),
+        (cc("max-age=60, stale-if-error=10"), 69, {}, True),
+        (cc("max-age=60, stale-if-error=10"), 70, {}, False),
+        (cc("max-age=60, stale-if-error=0"), 60, {}, False),
+        (cc("max-age=60, stale-if-error=x"), 60, {}, False),
+        (cc("max-age=0, stale-if-error=10") | TAG, 5, {}, True),
+        (cc("max-age=60, stale-if-error=10, must-revalidate"), 65, {}, False),
+        (cc("max-age=60, stale-if-error=10, proxy-revalidate"), 65, {}, False),
+        (cc("s-maxage=60, stale-if-error=10"), 65, {}, False),
+        (cc("no-cache, stale-if-error=10") | TAG, 5, {}, False),
+        (cc("max-age=60, stale-if-error=10"), 65, cc("no-cache"), False),
+        (cc("max-age=60, stale-if-error=10"), 65, cc("max-age=90"), False),
+        (cc("max-age=60, stale-if-error=10"), 65, cc("min-fresh=0"), False),
+        (cc("max-age=60"), 60, {}, False),
+    ],
+)
+def test_the_origin_says_how_long_a_stale_response_may_stand_in_for_its_errors(
+    lines: dict[str, str], later: int, asked: Lines, bearable: bool
+) -> None:
+    decision = outcome(lines, later=later, asked=asked, policy=QUIET)
+    assert isinstance(decision, Ask)
+    assert (decision.fallback is not None) is bearable
+    if decision.fallback is not None:
+        assert (decision.fallback.stored, decision.fallback.age) == (decision.candidates[0], later)
+
+
+def test_the_route_says_it_where_the_origin_does_not() -> None:
+    policy = CachePolicy(stale_if_error=100)
+    assert isinstance(decision := outcome(cc("max-age=60"), later=159, policy=policy), Ask)
+    assert decision.fallback is not None
+    assert isinstance(decision := outcome(cc("max-age=60"), later=160, policy=policy), Ask)
+    assert decision.fallback is None
+    assert isinstance(decision := outcome(cc("max-age=0") | TAG, policy=policy), Ask)
+    assert decision.fallback is None, "what is stale from the beginning"
+
+
+@pytest.mark.parametrize(
+    ("directives", "strict"),
+    [("max-age=1", False), ("max-age=1, must-revalidate", True), ("no-cache", True), ("s-maxage=1", True)],
+)
+def test_it_is_known_whether_the_origins_word_is_needed(directives: str, strict: bool) -> None:
+    decision = outcome(TAG | cc(directives), later=9)
+    assert isinstance(decision, Ask)
+    assert decision.strict is strict
+
+
+@pytest.mark.parametrize(
+    ("lines", "later", "asked", "served"),
+    [
+        (cc("max-age=60, stale-while-revalidate=10"), 60, {}, True),
+        (cc("max-age=60, stale-while-revalidate=10"), 69, {}, True),
+        (cc("max-age=60, stale-while-revalidate=10"), 70, {}, False),
+        (cc("max-age=60, stale-while-revalidate=10, must-revalidate"), 65, {}, False),
+        (cc("max-age=60, stale-while-revalidate=10"), 65, cc("no-cache"), False),
+        (cc("max-age=60, stale-while-revalidate=10"), 65, cc("only-if-cached"), True),
+    ],
+)
+def test_a_stale_response_may_serve_while_it_is_fetched_anew(
+    lines: dict[str, str], later: int, asked: Lines, served: bool
+) -> None:
+    decision = outcome(TAG | lines, later=later, asked=asked)
+    if served:
+        assert isinstance(decision, Reuse)
+        assert (decision.age, decision.ttl) == (later, 60 - later)
+        assert decision.refresh is not None
+        assert decision.refresh.conditions == {"If-None-Match": '"x"'}
+    else:
+        assert isinstance(decision, Ask)
+
+
+def test_what_was_declared_stale_is_not_reused_but_for_errors() -> None:
+    stored = replace(fetched(VIDEO | TAG | cc("max-age=60, stale-if-error=20")), stale_since=NOW + 5)
+    for now in (NOW + 5, NOW + 24):
+        decision = decide(request(), [stored], POLICY, now)
+        assert isinstance(decision, Ask)
+        assert decision.reason is Forward.STALE
+        assert decision.fallback == Reuse(stored, now - NOW, NOW + 5 - now)
+    decision = decide(request(), [stored], POLICY, NOW + 25)
+    assert isinstance(decision, Ask)
+    assert decision.fallback is None
+
+
+def test_a_targeted_field_decides() -> None:
+    lines = cc("max-age=1") | {"CDN-Cache-Control": "max-age=60"}
+    assert isinstance(outcome(lines, later=59), Reuse)
+    assert reason(outcome(lines, later=60)) is Forward.STALE
+    assert reason(outcome(lines, later=59, policy=CachePolicy(targets=()))) is Forward.STALE
+    private = cc("max-age=60") | {"CDN-Cache-Control": "private"}
+    assert isinstance(judge(request(), 200, CIMultiDict(VIDEO | private), POLICY, NOW), Pass)
 
 
 def test_of_several_that_match_the_most_recent_is_chosen_by_its_date() -> None:
@@ -169,8 +323,8 @@ def test_a_range_is_never_cut_from_a_coded_variant_that_was_asked_for_without_ra
     gzip = {"Accept-Encoding": "gzip"}
     coded = fetched(HTML | cc("max-age=60") | {"Content-Encoding": "gzip"}, asked=page(gzip))
     assert isinstance(decide(page(gzip), [coded], POLICY, NOW), Reuse)
-    assert decide(page(gzip | {"Range": "bytes=0-1"}), [coded], POLICY, NOW) == Fetch(Forward.VARY_MISS)
-    assert decide(page(), [coded], POLICY, NOW) == Fetch(Forward.VARY_MISS)
+    assert decide(page(gzip | {"Range": "bytes=0-1"}), [coded], POLICY, NOW) == Ask(Forward.VARY_MISS)
+    assert decide(page(), [coded], POLICY, NOW) == Ask(Forward.VARY_MISS)
 
 
 def test_a_download_that_came_uncoded_is_resumed_from_the_same_response() -> None:
@@ -254,5 +408,5 @@ def test_nothing_is_reused_that_is_stale_or_not_for_this_client(
         assert decision.age >= later
         assert matches(stored, request(second), POLICY)
         assert usable_shared(stored, request(second), POLICY)
-    if isinstance(decision, Validate):
-        assert "ours" not in decision.fields.get("If-None-Match", "")
+    if isinstance(decision, Ask):
+        assert "ours" not in decision.conditions.get("If-None-Match", "")

@@ -1,5 +1,7 @@
 """What a shared cache may store, and for whom."""
 
+from dataclasses import replace
+
 import pytest
 from multidict import CIMultiDict
 
@@ -7,7 +9,7 @@ from proxy.semantics.freshness import Scope
 from proxy.semantics.policy import CachePolicy
 from proxy.semantics.request import ClientRequest
 from proxy.semantics.reuse import usable_shared
-from proxy.semantics.storing import NoStore, Store, judge
+from proxy.semantics.storing import NoStore, Pass, Store, judge
 from tests.semantics.answers import BASIC, COOKIE, HTML, NOW, POLICY, TAG, VIDEO, cc, date, fetched, page
 from tests.semantics.exchanges import Lines, request
 
@@ -36,7 +38,6 @@ def kept(lines: Lines, *, asked: ClientRequest | None = None, policy: CachePolic
         (VIDEO | {"Last-Modified": date(-9)}, Scope.SHARED),
         (HTML, NoStore.NO_FRESHNESS),
         (HTML | TAG, NoStore.NO_FRESHNESS),
-        (HTML | {"Last-Modified": date(-9)}, NoStore.NO_FRESHNESS),
         (HTML | cc("public"), NoStore.NO_FRESHNESS),
         (HTML | cc("max-age=60"), Scope.SHARED),
         (HTML | {"Expires": date(60)}, Scope.SHARED),
@@ -264,3 +265,14 @@ def test_a_coded_answer_is_its_own_variant_and_uncoded_media_are_one(
     path_asked: ClientRequest, lines: dict[str, str], expected: tuple[tuple[str, str | None], ...]
 ) -> None:
     assert kept(lines | cc("max-age=60"), asked=path_asked).vary == expected
+
+
+@pytest.mark.parametrize("status", [301, 404, 410, 500])
+def test_what_a_query_that_is_not_in_the_key_made_is_not_stored(status: int) -> None:
+    policy = CachePolicy(query_in_key=False)
+    fields = CIMultiDict(cc("max-age=60"))
+    asked = replace(request(), query="x=1")
+    assert judge(asked, status, fields, policy, NOW) == Pass(NoStore.UNKEYED_QUERY)
+    assert isinstance(judge(asked, 200, fields, policy, NOW), Store)
+    assert isinstance(judge(request(), status, fields, policy, NOW), Store)
+    assert isinstance(judge(asked, status, fields, CachePolicy(), NOW), Store)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.scripted_origin import ScriptedOrigin
+from tests.conftest import StartAdapter
+from tests.scripted_origin import Cut, Gate, Head, Pause, ScriptedOrigin
 from tests.server.process import Process, serving
+from tests.together import busy, settled, wires
 from tests.wire import Wire
 
 FILM = bytes(range(256)) * 40
@@ -161,6 +163,7 @@ async def test_how_an_answer_ended(origin: ScriptedOrigin, tmp_path: Path) -> No
     assert gone["range"] == "bytes=0-"
     assert (posted["method"], posted["cache"], posted["bytes"]) == ("POST", "method", len(FILM) * 100)
     assert (failed["status"], failed["reason"]) == (502, "origin-unreachable")
+    assert failed["cache"] == "uri-miss", "it was asked, though in vain"
     assert [event["reason"] for event in events if event["event"] == "the origin failed"] == [
         "origin-unreachable"
     ]
@@ -190,6 +193,104 @@ async def test_a_range_that_is_ignored_is_told(origin: ScriptedOrigin, tmp_path:
     events = [json.loads(line) for line in errors.splitlines()]
     told = [event.get("range_ignored") for event in events if event.get("logger") == "access"]
     assert told == [None, *asked.values(), "range-unit", "descending-ranges"]
+
+
+# --- Cache-Status (RFC 9211) ----------------------------------------------------------------------
+
+
+async def test_a_failed_miss_says_why_it_was_one(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
+    adapter = await start_adapter(
+        origins={"legacy": {"url": origin.url, "timeouts": {"first_byte": "300ms"}}}
+    )
+    stale = {"Cache-Control": "max-age=0, must-revalidate", "ETag": '"1"'}
+    origin.serve("/stale.mp4", FILM, headers=stale)
+    origin.serve("/fresh.mp4", FILM, headers={"Cache-Control": "max-age=60"})
+    origin.on("/late.mp4", [Pause(Gate())])
+    origin.on("/broken.mp4", [Head(200, {"Content-Type": "video/mp4", "Content-Length": "9"}), Cut()])
+    async with adapter.wire() as wire:
+        for path in ("/stale.mp4", "/fresh.mp4"):
+            await wire.get(path)
+        await settled(adapter, origin, 2)
+        late = await wire.get("/late.mp4")
+        assert late.status == 504
+        assert late.cache_status == "range-adapter;fwd=uri-miss;detail=origin-timeout"
+        broken = await wire.get("/broken.mp4")
+        assert broken.status == 502
+        assert broken.cache_status == "range-adapter;fwd=uri-miss;fwd-status=200;detail=origin-truncated"
+        refused = await wire.get("/new.mp4", Cache_Control="only-if-cached")
+        assert refused.cache_status == "range-adapter;detail=only-if-cached"
+        await origin.stop()
+        for path, why in (("/new.mp4", "uri-miss"), ("/stale.mp4", "stale")):
+            gone = await wire.get(path)
+            assert gone.status in {502, 504}
+            assert gone.cache_status == f"range-adapter;fwd={why};detail=origin-unreachable"
+        again = await wire.get("/fresh.mp4", Cache_Control="no-cache")
+        assert again.cache_status == "range-adapter;fwd=request;detail=origin-unreachable"
+        await wire.request("POST", "/new.mp4")
+        assert (await wire.response()).cache_status == "range-adapter;fwd=method;detail=origin-unreachable"
+
+
+async def test_who_waited_in_vain_for_anothers_answer_says_so(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start_adapter()
+    gate = Gate()
+    origin.on("/film.mp4", [Pause(gate), Cut()])
+    async with wires(adapter, 3) as [first, *others]:
+        await first.request("GET", "/film.mp4")
+        await gate.reached()
+        for wire in others:
+            await wire.request("GET", "/film.mp4")
+        await busy(adapter, 3)
+        gate.open()
+        told = (await first.response()).cache_status
+        assert told.startswith("range-adapter;fwd=uri-miss;detail=origin-")
+        for wire in others:
+            assert (await wire.response()).cache_status == told.replace(";detail", ";collapsed;detail")
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_the_key_is_told_if_it_shall_be(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, told: bool
+) -> None:
+    adapter = await start_adapter(server={"cache_status_key": told})
+    origin.serve("/film.mp4", FILM, headers={"Cache-Status": "upstream; hit"})
+    origin.serve("/page", FILM, content_type="text/html")
+    host = [("Host", "media.example")]
+
+    def member(text: str, key: str) -> str:
+        before, _, after = text.partition("K")
+        return before + (f';key="legacy http://media.example{key}"' if told else "") + after
+
+    async with adapter.wire() as wire:
+        passed = await wire.get("/page?%22", host)
+        assert passed.cache_status == member(
+            "range-adapter;fwd=uri-miss;fwd-status=200K;detail=no-freshness", "/page?%22"
+        )
+        miss = await wire.get("/film.mp4", host)
+        status = member("upstream; hit, range-adapter;fwd=uri-miss;fwd-status=200;storedK", "/film.mp4")
+        assert miss.cache_status == status
+        await settled(adapter, origin)
+        hit = await wire.get("/film.mp4", host, Range="bytes=0-1")
+        ttl = hit.cache_status.partition("ttl=")[2].partition(";")[0]
+        assert hit.cache_status == member(f"upstream; hit, range-adapter;hit;ttl={ttl}K", "/film.mp4")
+        assert int(ttl) > 0
+        for _ in range(2):
+            own = (await wire.get("/film.mp4", host, Cookie="session=1", Range="items=0-1")).cache_status
+            assert (";key=" in own) is told
+            if told:
+                pattern = r';key="legacy http://media\.example/film\.mp4 \(partition [0-9a-f]{8}\)";detail=range-unit'
+                assert re.search(pattern, own)
+            await settled(adapter, origin, 2)
+        await wire.request("POST", "/film.mp4", host)
+        assert ";key=" not in (await wire.response()).cache_status, "a relayed answer has none"
+        await origin.stop()
+        failed = await wire.get("/new.mp4", host)
+        assert failed.cache_status == member(
+            "range-adapter;fwd=uri-missK;detail=origin-unreachable", "/new.mp4"
+        )
+        refused = await wire.get("/new.mp4", host, Cache_Control="only-if-cached")
+        assert refused.cache_status == member("range-adapterK;detail=only-if-cached", "/new.mp4")
 
 
 _STUCK = """

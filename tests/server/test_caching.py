@@ -370,6 +370,44 @@ async def test_hosts_and_their_case(adapter: Adapter, origin: ScriptedOrigin) ->
         assert "hit" in absolute.cache_status
 
 
+# --- What else speaks of freshness ----------------------------------------------------------------
+
+OLD = "Wed, 25 Jun 2014 17:12:18 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "cache", "stored"),
+    [
+        ({"Last-Modified": OLD}, {}, True),
+        ({"Last-Modified": OLD}, {"heuristic": 0}, False),
+        ({"Last-Modified": OLD}, {"ttl": "0s"}, False),
+        ({"ETag": '"1"'}, {}, False),
+        ({"Cache-Control": "no-store", "CDN-Cache-Control": "max-age=60"}, {}, True),
+        ({"Cache-Control": "max-age=60", "CDN-Cache-Control": "no-store"}, {}, False),
+        ({"Cache-Control": "max-age=60", "CDN-Cache-Control": "no-store"}, {"targeted_fields": []}, True),
+        (
+            {"Own": "max-age=60", "CDN-Cache-Control": "no-store"},
+            {"targeted_fields": ["Own", "CDN-Cache-Control"]},
+            True,
+        ),
+        ({"Cache-Control": "max-age=60", "CDN-Cache-Control": "&"}, {}, True),
+    ],
+)
+async def test_a_page_is_reused(
+    start_adapter: StartAdapter,
+    origin: ScriptedOrigin,
+    headers: dict[str, str],
+    cache: dict[str, object],
+    stored: bool,
+) -> None:
+    adapter = await start_adapter(defaults={"cache": cache})
+    origin.serve("/page", FILM, content_type="text/html", headers=headers)
+    async with adapter.wire() as wire:
+        assert await hits(wire, "/page") == stored
+        response = await wire.get("/page")
+        assert {name: response.fields[name] for name in headers} == headers, "all pass as they came"
+
+
 # --- Cache-Status ---------------------------------------------------------------------------------
 
 
@@ -416,4 +454,4 @@ async def test_cache_status_is_on_every_answer(start_adapter: StartAdapter, orig
     await origin.stop()
     async with adapter.wire() as wire:
         response = await wire.get("/nobody.mp4")
-        assert response.cache_status == "edge-1;detail=origin-unreachable"
+        assert response.cache_status == "edge-1;fwd=uri-miss;detail=origin-unreachable"

@@ -49,6 +49,7 @@ class Memory:
     """A source of these bytes, which fails where they end if it has an error."""
 
     seekable = True
+    provisional = False
     file: Body | None = None
     representation = cast("Representation", None)
 

@@ -16,7 +16,7 @@ async def test_the_least_recently_used_make_room(origin: ScriptedOrigin, start_a
     async with adapter.wire() as wire:
         for path, film in films.items():
             assert (await wire.get(path)).body == film
-            await eventually(lambda: not adapter.service._cache._tasks)
+            await eventually(lambda: adapter.service._cache.idle)
             assert (await wire.get("/0", Range="bytes=5-9")).body == films["/0"][5:10]
             assert spool.room.used <= 1_000_000
     assert origin.count("/0") == 1, "used all the time"
@@ -31,12 +31,12 @@ async def test_a_reader_keeps_what_it_reads(origin: ScriptedOrigin, start_adapte
         origin.serve(f"/{number}", pattern(4 * MIB, number))
     async with adapter.wire() as wire, adapter.wire() as slow:
         await wire.get("/film")
-        await eventually(lambda: not adapter.service._cache._tasks)
+        await eventually(lambda: adapter.service._cache.idle)
         await slow.request("GET", "/film")
         await slow.response_head()
         for number in range(4):
             assert (await wire.get(f"/{number}")).body == pattern(4 * MIB, number)
-            await eventually(lambda: not adapter.service._cache._tasks)
+            await eventually(lambda: adapter.service._cache.idle)
         assert await slow.body(len(film)) == film
     assert origin.count("/film") == 1
     assert adapter.service._cache.spool.evictions >= 2

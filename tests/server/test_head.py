@@ -1,7 +1,7 @@
-"""HEAD is right when cold too, whatever the origin makes of HEAD: it is never asked that."""
+"""HEAD is right when cold too, whatever the origin makes of HEAD: it is asked that of what is stale alone."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -18,6 +18,7 @@ from tests.scripted_origin import (
     ScriptedOrigin,
     Stall,
 )
+from tests.together import until
 
 FILM = bytes(range(256)) * 4096
 
@@ -130,3 +131,55 @@ async def test_an_empty_object(adapter: Adapter, origin: ScriptedOrigin) -> None
             assert (await wire.head("/empty.mp4")).fields["Content-Length"] == "0"
             response = await wire.get("/empty.mp4", Range="bytes=0-")
             assert (response.status, response.body) == (200, b"")
+
+
+# --- What the origin's own answer to HEAD does to what is stored (RFC 9111 section 4.3.5) ----------
+
+STALE = {"Cache-Control": "max-age=60", "Age": "60", "Content-Type": "video/mp4"}
+RENEWED = {"Cache-Control": "max-age=60", "X-New": "1", "Content-Type": "video/mp4"}
+
+
+def answering(head: Script, body: Script) -> Callable[[OriginRequest], Script]:
+    return lambda request: head if request.method == "HEAD" else body
+
+
+async def test_a_head_for_what_is_stale_freshens_it(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    length = {"Content-Length": str(len(FILM))}
+    origin.on("/film", answering([Head(200, RENEWED | length)], [Head(200, STALE | length), Body(FILM)]))
+    async with adapter.wire() as wire:
+        tag = (await wire.get("/film")).fields["ETag"]
+        await until(lambda: adapter.service._cache.idle)
+        response = await wire.head("/film")
+        assert (response.status, response.fields["X-New"], response.fields["ETag"]) == (200, "1", tag)
+        assert "fwd=stale;fwd-status=200" in response.cache_status
+        again = await wire.get("/film", Range="bytes=0-4")
+        assert (again.body, again.fields["X-New"]) == (FILM[:5], "1")
+        assert "hit" in again.cache_status
+    assert [request.method for request in origin.requests] == ["GET", "HEAD"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        [Head(405, {"Content-Length": "0"})],
+        [Head(501, {"Content-Length": "0"})],
+        [Head(200, RENEWED | {"Content-Length": "0"})],
+        [Head(200, RENEWED)],
+        [Head(200, RENEWED | {"Content-Length": str(len(FILM)), "Content-Type": "text/html"})],
+        [Head(200, RENEWED | {"Content-Length": str(len(FILM)), "ETag": '"new"'})],
+        [Head(302, {"Location": "/login", "Content-Length": "0"})],
+    ],
+)
+async def test_where_that_says_something_else_the_object_is_fetched(
+    adapter: Adapter, origin: ScriptedOrigin, head: Script
+) -> None:
+    length = {"Content-Length": str(len(FILM))}
+    origin.on("/film", answering(head, [Head(200, STALE | length), Body(FILM)]))
+    async with adapter.wire() as wire:
+        await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        origin.on("/film", answering(head, [Head(200, RENEWED | length), Body(FILM)]))
+        response = await wire.head("/film")
+        assert (response.status, response.fields["Content-Length"]) == (200, str(len(FILM)))
+        assert response.fields["X-New"] == "1"
+    assert [request.method for request in origin.requests] == ["GET", "HEAD", "GET"]

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Gate, Head, Pause, Raw, ScriptedOrigin, Step
+from tests.together import until
 
 HINTS = Raw(
     b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b.js>; rel=preload\r\n"
@@ -82,9 +83,47 @@ async def test_they_do_not_count_as_the_answer(start_adapter: StartAdapter, orig
         assert (response.status, [interim.status for interim in response.interim]) == (504, [103])
 
 
-async def test_fills_take_none(adapter: Adapter, origin: ScriptedOrigin) -> None:
-    head = Head(200, {"Content-Length": "2", "Content-Type": "video/mp4"})
-    origin.on("/film", [HINTS, head, Body(b"ok")])
+# --- On the way to an answer that is stored -------------------------------------------------------
+
+FILM: list[Step] = [Head(200, {"Content-Length": "2", "Content-Type": "video/mp4"}), Body(b"ok")]
+
+
+async def test_they_reach_the_one_who_asked_and_nobody_later(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    origin.on("/film", [Raw(b"HTTP/1.1 102 Processing\r\n\r\n"), HINTS, *FILM])
     async with adapter.wire() as wire:
         response = await wire.get("/film", Range="bytes=1-1")
-        assert (response.status, response.body, response.interim) == (206, b"k", [])
+        assert (response.status, response.body) == (206, b"k")
+        assert [interim.status for interim in response.interim] == [102, 103]
+        assert "X-Hop" not in response.interim[1].fields
+        again = await wire.get("/film")
+        assert (again.body, again.interim) == (b"ok", [])
+        assert "Link" not in again.fields
+    assert origin.count("/film") == 1
+
+
+async def test_those_who_wait_for_the_same_get_none(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    gate = Gate()
+    origin.on("/film", [Pause(gate), HINTS, *FILM])
+    async with adapter.wire() as first, adapter.wire() as second:
+        await first.request("GET", "/film")
+        await gate.reached()
+        await second.request("GET", "/film")
+        await until(lambda: adapter.service.in_progress == 2)
+        gate.open()
+        assert [interim.status for interim in (await first.response()).interim] == [103]
+        assert (await second.response()).interim == []
+
+
+async def test_one_who_has_left_gets_none(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    gate = Gate()
+    origin.on("/film", [Pause(gate), HINTS, *FILM])
+    async with adapter.wire() as wire:
+        await wire.request("GET", "/film")
+        await gate.reached()
+    await until(lambda: adapter.service.in_progress == 0)
+    gate.open()
+    async with adapter.wire() as wire:
+        response = await wire.get("/film")
+        assert (response.body, response.interim) == (b"ok", [])

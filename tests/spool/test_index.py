@@ -34,6 +34,24 @@ def test_the_same_variant_is_replaced_in_one_step(index: Index) -> None:
     assert index.usage() == (20, 1)
 
 
+def test_of_too_many_variants_the_least_recently_used_goes(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.spool.index.MAX_VARIANTS", 3)
+    first, second, third, fourth = (
+        entry(time=time, vary=(("v", str(time)),)).completed(10) for time in range(4)
+    )
+    for used, each in enumerate((first, second, third)):
+        assert index.add(each, used=used) == []
+    index.touch({first.generation: 9})
+    assert [gone.generation for gone in index.add(fourth, used=10)] == [second.generation]
+    assert {each.generation for each in index.lookup(first.key)} == {
+        first.generation,
+        third.generation,
+        fourth.generation,
+    }
+
+
 def test_what_is_removed_twice_is_removed_once(index: Index) -> None:
     stored = entry().completed(10)
     index.add(stored, used=1)

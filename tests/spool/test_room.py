@@ -1,5 +1,8 @@
 """The books: what counts against the limits, and what is left."""
 
+import pytest
+
+from proxy.errors import SpoolFull
 from proxy.spool.room import Room
 
 
@@ -50,3 +53,17 @@ def test_a_fill_that_ends_gives_back_what_it_did_not_need() -> None:
     books.settle(reservation, stored=30)
     books.settle(reservation)
     assert (books.used, books.reserved, books.stored) == (30, 0, 30)
+
+
+def test_what_is_for_single_credentials_has_a_limit_of_its_own() -> None:
+    books = Room(max_size=1000, min_free=0, stored=60)
+    books.limit_partitions(100, lambda: 60)
+    shared, mine = books.reserve(), books.reserve(personal=True)
+    shared.size, mine.size = 500, 30
+    assert books.spare(shared, 5000, 8) == 8
+    assert books.spare(mine, 5, 8) == 5
+    assert books.spare(mine, 10, 8) == 0
+    with pytest.raises(SpoolFull):
+        books.spare(mine, 11, 8)
+    books.settle(mine)
+    assert books.partition_room() == 40

@@ -4,6 +4,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from proxy.errors import SpoolError, SpoolFull
+from proxy.semantics.purging import Everything, Purge, Tagged, Targets, Under, covers
 from proxy.spool import bodies
 from proxy.spool.body import Body
-from proxy.spool.entry import Entry
+from proxy.spool.entry import Entry, with_stale_since
 from proxy.spool.filling import Filling
 from proxy.spool.spool import Spool
 from tests.spool.objects import content, descriptors, entry, eventually, files, key_of, pattern
@@ -39,6 +41,9 @@ class SpoolMachine(RuleBasedStateMachine):
         self.committed: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.unfinished: dict[str, tuple[Filling, bytes]] = {}
         self.reading: dict[int, tuple[Body, bytes]] = {}
+        self.entries: dict[str, Entry] = {}
+        self.purged: set[str] = set()
+        self.stale: dict[str, int] = {}
         self.time = 0
         self.idle, bodies.IDLE = bodies.IDLE, 2
 
@@ -56,11 +61,19 @@ class SpoolMachine(RuleBasedStateMachine):
         variant=st.sampled_from(["x", "y"]),
         size=st.integers(0, 2000),
         known=st.booleans(),
+        tags=st.sampled_from([(), ("p",), ("p", "q")]),
     )
-    def create(self, name: str, variant: str, size: int, known: bool) -> str:
+    def create(self, name: str, variant: str, size: int, known: bool, tags: tuple[str, ...]) -> str:
         self.time += 1
         data = pattern(size, self.time)
-        new = entry(name, size if known else None, vary=(("v", variant),), time=self.time)
+        new = entry(
+            name,
+            size if known else None,
+            vary=(("v", variant),),
+            time=self.time,
+            tags=tags,
+            epoch=self.spool.epoch,
+        )
         try:
             filling = self.run(self.spool.create(new, size if known else None))
         except SpoolFull:
@@ -89,7 +102,9 @@ class SpoolMachine(RuleBasedStateMachine):
         filling, data = self.unfinished.pop(generation)
         whole = data[: filling.reservation.written]
         self.run(filling.commit(filling.entry.completed(len(whole))))
-        self.committed[filling.entry.label, str(filling.entry.stored.vary[0][1])] = (generation, whole)
+        if generation not in self.purged:  # then it comes to nothing, and what was there stays
+            self.committed[filling.entry.label, str(filling.entry.stored.vary[0][1])] = (generation, whole)
+            self.entries[generation] = filling.entry
 
     @rule(generation=consumes(fillings))
     def discard(self, generation: str) -> None:
@@ -130,6 +145,35 @@ class SpoolMachine(RuleBasedStateMachine):
     def drop(self, name: str) -> None:
         self.run(self.spool.drop(self.spool.lookup(key_of(name))))
         assert self.spool.lookup(key_of(name)) == ()
+
+    @rule(
+        what=st.sampled_from([Everything(), Under("host", "/a"), Under(None, "/"), Tagged("p"), Tagged("q")])
+        | st.sampled_from(NAMES).map(key_of).map(lambda key: Targets(frozenset({key}))),
+        soft=st.booleans(),
+        swept=st.booleans(),
+    )
+    def purge(self, what: Purge, soft: bool, swept: bool) -> None:
+        self.time += 1
+        arriving = {name: filling.entry for name, (filling, _) in self.unfinished.items()}
+        for generation, each in (self.entries | arriving).items():
+            if covers(what, each.target, each.location, each.tags):
+                if soft and generation not in arriving:
+                    self.stale.setdefault(generation, self.time)
+                else:
+                    self.purged.add(generation)
+        self.run(self.spool.ban(what, soft=soft, now=self.time))
+        self.never_lies()
+        if swept:
+            self.run(self.spool.purged())
+            assert self.spool._catalogue.bans.bans == ()
+
+    @rule(name=st.sampled_from(NAMES))
+    def freshen(self, name: str) -> None:
+        """A 304 makes fresh again what a soft purge has made stale."""
+        for stored in self.found(name).values():
+            fresh = with_stale_since(replace(stored, epoch=self.spool.epoch), None)
+            self.run(self.spool.update(fresh))
+            self.stale.pop(stored.generation, None)
 
     @rule(name=st.sampled_from(NAMES), length=st.integers(0, 2500))
     def damage(self, name: str, length: int) -> None:
@@ -174,6 +218,8 @@ class SpoolMachine(RuleBasedStateMachine):
                 generation, data = self.committed[name, variant]
                 assert stored.generation == generation, "only the last one committed is found"
                 assert stored.length == len(data)
+                assert generation not in self.purged, "what was purged is gone for good"
+                assert (stored.stored.stale_since is not None) == (generation in self.stale)
 
     @invariant()
     def keeps_its_books(self) -> None:
@@ -181,6 +227,8 @@ class SpoolMachine(RuleBasedStateMachine):
             return
         spool = self.spool
         self.run(eventually(lambda: descriptors(self.root) <= len(self.unfinished) + len(self.reading) + 2))
+        if spool._catalogue.bans.bans:
+            return  # until they are swept, there is more on the disk than is found
         stored = [each for name in NAMES for each in self.found(name).values()]
         assert spool.usage() == (sum(each.length for each in stored), len(stored))
         assert spool.room.stored == spool.usage()[0]

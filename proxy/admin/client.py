@@ -1,0 +1,67 @@
+"""The client of the admin listener, for the commands that talk to a running service."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from yarl import URL
+
+from proxy.admin.token import read_token
+from proxy.errors import SpoolError
+
+TIMEOUT: Final = aiohttp.ClientTimeout(total=300, sock_connect=5)
+"""In seconds.  Many purges take a while on a slow disk."""
+
+
+class Failed(Exception):
+    """The service refused, or is not there.  `str()` says so to the person at the terminal."""
+
+
+def purge(address: str | None, token: str | None, spool: str, order: Mapping[str, object]) -> list[str]:
+    """Have the service at `address`, `host:port` or `unix:/path`, purge; what it has purged.
+
+    Without a `token`, it is that of the service with this spool folder.  Raises Failed.
+    """
+    if address is None:
+        raise Failed("the config has no admin listener (admin.listen: null), so the service cannot be told")
+    try:
+        answer = asyncio.run(_post(address, "/purge", token or read_token(Path(spool)), order))
+    except SpoolError as error:
+        raise Failed(str(error)) from None
+    return [str(thing) for thing in answer["purged"]]
+
+
+async def _post(address: str, path: str, token: str, body: Mapping[str, object]) -> dict[str, Any]:
+    host, connector = address, None
+    if address.startswith("unix:"):
+        host, connector = "localhost", aiohttp.UnixConnector(address.removeprefix("unix:"))
+    if not token.isascii() or not token.isprintable():
+        raise Failed("the token has characters that no request carries")
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=TIMEOUT) as session,
+            session.post(
+                URL(f"http://{host}{path}"), json=body, headers={"Authorization": f"Bearer {token}"}
+            ) as response,
+        ):
+            return _read(address, response.status, await response.read())
+    except aiohttp.ClientConnectorError as error:
+        why = error.os_error.strerror or error.os_error
+        raise Failed(f"no service at {address}: {why}; is it running, is this its admin address?") from None
+    except TimeoutError:
+        raise Failed(f"{address} has not answered in time") from None
+    except aiohttp.ClientError as error:
+        raise Failed(f"{address} has not answered: {error}") from None
+
+
+def _read(address: str, status: int, body: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+        if status == 200 and isinstance(answer["purged"], list):
+            return dict(answer)
+        raise Failed(f"{address} answered {status}: {answer['error']}")
+    except (ValueError, KeyError, TypeError):
+        raise Failed(f"what answered {status} at {address} is not range-adapter's admin listener") from None

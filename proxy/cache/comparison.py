@@ -1,0 +1,128 @@
+"""Fetching again what is stored already, to find out whether it still holds (there was no validator to ask by).
+
+The bytes that come are compared with those that lie there.  While they are the same, everyone follows what is stored:
+its generation, its tags, its open files.  Where they differ, or end elsewhere, that generation is over: its followers
+fail, and the rest of the response makes a new one.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from proxy.errors import ObjectChanged
+from proxy.fill import Incoming
+from proxy.origin import OriginResponse
+from proxy.semantics.fields import joined
+from proxy.spool.body import Body
+from proxy.spool.entry import Entry
+from proxy.spool.spool import Spool
+
+PIECE = 256 << 10
+"""Bytes of a stored prefix that are read at a time."""
+
+
+class Comparison:
+    """Both ends of a fill that stores nothing: the origin's body comes in, and is held against `body`.
+
+    `entry` is what is stored, freshened by the head of `response`.  `on_change` is awaited with what the new
+    generation is made of, before anybody learns that there is one.  Takes over one hold of `body`, and `response`.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        entry: Entry,
+        body: Body,
+        response: OriginResponse,
+        on_change: Callable[[Incoming], Awaitable[None]],
+    ) -> None:
+        self.entry = entry
+        self.body = body
+        self._spool = spool
+        self._response = response
+        self._on_change = on_change
+        self._ahead: bytes | None = None
+        self._received = 0
+        self._changed = False
+        self._retracted = False
+
+    # What comes in
+
+    async def read(self) -> bytes:
+        """The next bytes.  Of a body whose length nobody told, one piece is held back until it is known not to go on.
+
+        Raises ObjectChanged, and what the response's `read` raises.
+        """
+        if self._response.content_length is not None:
+            return await self._response.read()
+        piece = await self._response.read() if self._ahead is None else self._ahead
+        self._ahead = await self._response.read() if piece else b""
+        self._received += len(piece)
+        is_shorter = not piece and self._received < self.entry.length and self._has_a_sure_end()
+        if is_shorter or (self._ahead and self._received >= self.entry.length):
+            await self._change(self._received - len(piece), piece)
+        return piece
+
+    def _has_a_sure_end(self) -> bool:
+        """A body that ends with its connection may have been cut off."""
+        return joined(self._response.fields, "Transfer-Encoding") is not None
+
+    def close(self) -> None:
+        if not self._changed:
+            self._response.close()
+
+    # What it is held against
+
+    async def reserve(self, size: int) -> None:
+        """It has its room."""
+
+    async def write(self, data: bytes, offset: int) -> None:
+        """Compare.  Raises ObjectChanged, SpoolError."""
+        end = offset + len(data)
+        if end > self.entry.length or await self.body.read(offset, end) != data:
+            await self._change(offset, data)
+
+    async def _change(self, offset: int, data: bytes) -> None:
+        self._changed = True
+        rest = _Rest(self.body.hold(), offset, data + (self._ahead or b""), self._response)
+        try:
+            await self._on_change(rest)
+        except BaseException:
+            rest.close()
+            raise
+        raise ObjectChanged(f"{self.entry.label} has changed at its origin while it was being read")
+
+    async def commit(self, entry: Entry) -> None:
+        """All the same: what is stored is fresh again.  Raises SpoolError."""
+        if not self._retracted:
+            await self._spool.update(entry)
+
+    def retract(self) -> None:
+        self._retracted = True
+
+    async def discard(self) -> None:
+        self.body.release()
+
+
+class _Rest:
+    """The body of a new generation: the prefix that it shares with the old one, and what comes after that."""
+
+    def __init__(self, body: Body, shared: int, data: bytes, response: OriginResponse) -> None:
+        self._body = body
+        self._shared = shared
+        self._offset = 0
+        self._data = data
+        self._response = response
+
+    async def read(self) -> bytes:
+        if self._offset < self._shared:
+            stop = min(self._offset + PIECE, self._shared)
+            piece = bytes(await self._body.read(self._offset, stop))
+            self._offset = stop
+            return piece
+        if self._data:
+            data, self._data = self._data, b""
+            return data
+        return await self._response.read()
+
+    def close(self) -> None:
+        self._body.release()
+        self._response.close()

@@ -1,0 +1,123 @@
+"""Asking the origin whether a stored response still holds, and what its answer does to it (RFC 9111 section 4.3)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from proxy.semantics.fields import Fields, end_to_end, format_http_date, joined, only, parse_http_date
+from proxy.semantics.freshness import Stored
+from proxy.semantics.validators import EntityTag
+
+MOST_OFFERED: Final = 16
+"""Tags in one If-None-Match: an origin need not read more."""
+
+
+def conditions(selected: Stored | None, siblings: Sequence[Stored] = ()) -> CIMultiDict[str]:
+    """The fields that ask an origin whether `selected`, or one of its siblings, holds: by its validators, not ours.
+
+    A date speaks of what the request selects, so that siblings are offered by their tags alone (section 4.3.1).
+    """
+    asked: CIMultiDict[str] = CIMultiDict()
+    offered = siblings if selected is None else (selected, *siblings)
+    tags = dict.fromkeys(str(tag) for each in offered if (tag := origin_tag(each)) is not None)
+    if tags:
+        asked["If-None-Match"] = ", ".join(list(tags)[:MOST_OFFERED])
+    modified = None if selected is None else _last_modified(selected.representation.fields)
+    if modified is not None:
+        asked["If-Modified-Since"] = modified
+    return asked
+
+
+def origin_tag(stored: Stored) -> EntityTag | None:
+    """The tag that the origin gave it."""
+    return EntityTag.parse(only(stored.representation.fields, "ETag") or "")
+
+
+def can_be_validated(fields: Fields) -> bool:
+    """Has a response a validator that its origin can be asked by?"""
+    return EntityTag.parse(only(fields, "ETag") or "") is not None or _last_modified(fields) is not None
+
+
+def _last_modified(fields: Fields) -> str | None:
+    modified = only(fields, "Last-Modified")
+    return modified if modified is not None and parse_http_date(modified) is not None else None
+
+
+# These describe the bytes we hold, their generation or the variant they are; the 304 carries no bytes.
+_OF_THE_STORED_BYTES: Final = frozenset(
+    {
+        "content-digest",
+        "content-encoding",
+        "content-length",
+        "content-md5",
+        "content-range",
+        "content-type",
+        "digest",
+        "etag",
+        "last-modified",
+        "repr-digest",
+        "vary",
+    }
+)
+# Given to the one client whose request was validated, and not to those who come after.
+_OF_ONE_CLIENT: Final = frozenset({"set-cookie"})
+
+
+def confirms(stored: Stored, fields: Fields) -> bool:
+    """Whether a 304 with these fields speaks of this stored response (section 4.3.4).
+
+    A tag has to match the origin's (strongly, if the 304's is strong); without one, Last-Modified has to be
+    equal.  What the 304 leaves out cannot contradict.
+    """
+    ours = stored.representation.fields
+    if "ETag" in fields:
+        tag, origin_tag = (
+            EntityTag.parse(only(fields, "ETag") or ""),
+            EntityTag.parse(only(ours, "ETag") or ""),
+        )
+        if tag is None or origin_tag is None:
+            return False
+        return tag.weakly_matches(origin_tag) if tag.weak else tag.strongly_matches(origin_tag)
+    modified = only(fields, "Last-Modified")
+    return modified is None or modified == only(ours, "Last-Modified")
+
+
+def freshened(stored: Stored, fields: Fields, request_time: int, response_time: int) -> Stored:
+    """The stored response after a 304 with these fields, sent for and received at these times (section 3.2).
+
+    Validators stay as they are: they name a generation of bytes.  Judge the outcome again: the 304 may have
+    brought a `no-store`.
+    """
+    news = end_to_end(fields)
+    kept = _OF_THE_STORED_BYTES | _OF_ONE_CLIENT
+    # An old Age or Date would count the time before this validation twice.
+    replaced = ({name.lower() for name in news} | {"age", "date"}) - kept
+    old = stored.representation.fields
+    merged = CIMultiDict((name, value) for name, value in old.items() if name.lower() not in replaced)
+    merged.extend((name, value) for name, value in news.items() if name.lower() in replaced)
+    merged.setdefault("Date", format_http_date(response_time))
+    return replace(
+        stored,
+        representation=replace(stored.representation, fields=CIMultiDictProxy(merged)),
+        request_time=request_time,
+        response_time=response_time,
+        stale_since=None,
+    )
+
+
+def describes(stored: Stored, status: int, fields: Fields, length: int | None) -> bool:
+    """Whether a head without its body, its Content-Length `length` if it has one, speaks of what is stored.
+
+    It has to name the same type, coding, length and validators, and there must be something to tell by.
+    """
+    representation = stored.representation
+    ours = representation.fields
+    told = ("Content-Type", "Content-Encoding", "ETag", "Last-Modified")
+    return (
+        status == representation.status
+        and all(joined(fields, name) == joined(ours, name) for name in told)
+        and length in {None, representation.complete_length}
+        and (length is not None or can_be_validated(fields))
+    )

@@ -1,0 +1,268 @@
+"""What is stale and has no validator is fetched again and compared: the same bytes stay what they were."""
+
+import asyncio
+
+import pytest
+
+from tests.conftest import Adapter, StartAdapter
+from tests.scripted_origin import Body, Chunk, Cut, Head, Pause, Script, ScriptedOrigin
+from tests.together import until
+from tests.wire import Response, Truncated, Wire
+
+FILM = bytes(range(256)) * 4096
+OTHER = FILM[:700_000] + b"!" + FILM[700_001:]
+STALE = {"Cache-Control": "max-age=60", "Age": "60"}
+FRESH = {"Cache-Control": "max-age=60"}
+
+
+async def stored_stale(wire: Wire, origin: ScriptedOrigin, adapter: Adapter, **more: str) -> Response:
+    """The film, stored, and stale from the beginning."""
+    origin.serve("/film", FILM, headers=STALE | {name.replace("_", "-"): text for name, text in more.items()})
+    response = await wire.get("/film")
+    await until(lambda: adapter.service._cache.idle)
+    return response
+
+
+async def test_the_same_bytes_keep_their_tag(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    async with adapter.wire() as wire:
+        first = await stored_stale(wire, origin, adapter)
+        origin.serve("/film", FILM, headers=FRESH | {"X-New": "1"})
+        again = await wire.get("/film", Range="bytes=5-9")
+        assert (again.status, again.body) == (206, FILM[5:10])
+        assert "fwd=stale" in again.cache_status
+        await until(lambda: adapter.service._cache.idle)
+        third = await wire.get("/film")
+        assert "hit" in third.cache_status
+        assert third.fields["X-New"] == "1"
+        assert first.fields["ETag"] == again.fields["ETag"] == third.fields["ETag"]
+        assert (await wire.get("/film", If_None_Match=first.fields["ETag"])).status == 304
+    assert origin.count("/film") == 2
+    assert adapter.service._cache.spool.usage()[1] == 1
+
+
+async def test_a_client_that_wants_it_anew_does_not_change_the_tag(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    origin.serve("/film", FILM)
+    async with adapter.wire() as wire:
+        first = await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        again = await wire.get("/film", Cache_Control="no-cache")
+        assert again.body == FILM
+        assert again.fields["ETag"] == first.fields["ETag"]
+    assert origin.count("/film") == 2
+
+
+async def test_a_304_waits_for_the_last_byte(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    async with adapter.wire() as wire:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        origin.serve("/film", FILM, headers=FRESH)
+        gate = origin.gate("/film", at=len(FILM) - 1)
+        await wire.request("GET", "/film", If_None_Match=tag)
+        await gate.reached()
+        async with adapter.wire() as other:
+            ranged = await other.get("/film", Range="bytes=0-9", If_Range=tag)
+            assert (ranged.status, ranged.body) == (206, FILM[:10])
+        assert not wire.reader._buffer  # type: ignore[attr-defined]
+        gate.open()
+        assert (await wire.response()).status == 304
+    assert origin.count("/film") == 2
+
+
+async def test_a_304_that_would_take_too_long_is_a_200(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start_adapter(defaults={"ranges": {"unknown_length_wait": "0s"}})
+    async with adapter.wire() as wire:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        origin.serve("/film", FILM, headers=FRESH)
+        gate = origin.gate("/film", at=len(FILM) - 1)
+        await wire.request("GET", "/film", If_None_Match=tag)
+        head = await wire.response_head()
+        assert (head.status, head.fields["ETag"]) == (200, tag)
+        gate.open()
+        assert await wire.body(len(FILM)) == FILM
+
+
+async def test_other_bytes_are_another_generation(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    async with adapter.wire() as wire:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        origin.serve("/film", OTHER, headers=FRESH)
+        response = await wire.get("/film", If_None_Match=tag)
+        assert (response.status, response.body) == (200, OTHER)
+        assert response.fields["ETag"] != tag
+        ranged = await wire.get("/film", Range="bytes=699999-700001", If_Range=tag)
+        assert (ranged.status, ranged.body) == (200, OTHER)
+    assert origin.count("/film") == 2
+    assert adapter.service._cache.spool.usage()[1] == 1
+
+
+async def test_whoever_was_served_of_the_old_one_is_cut_off_and_the_next_gets_the_new_one(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    async with adapter.wire() as wire, adapter.wire() as far, adapter.wire() as next_one:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        origin.serve("/film", OTHER, headers=FRESH)
+        gate = origin.gate("/film", at=600_000)
+        await wire.request("GET", "/film")
+        head = await wire.response_head()
+        assert head.fields["ETag"] == tag
+        await far.request("GET", "/film", Range="bytes=900000-900009")
+        await gate.reached()
+        await until(lambda: adapter.service.in_progress == 2)
+        gate.open()
+        with pytest.raises((asyncio.IncompleteReadError, Truncated, ConnectionError)):
+            await wire.body(len(FILM))
+        ranged = await far.response()
+        assert (ranged.status, ranged.body) == (206, OTHER[900_000:900_010])
+        assert ranged.fields["ETag"] != tag, "its head had not left yet: it got an answer of the new one"
+        assert (await next_one.get("/film")).body == OTHER
+    assert origin.count("/film") == 2
+
+
+@pytest.mark.parametrize("new", [FILM[:-1], FILM + b"!", FILM[:10], b"", FILM * 2])
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_another_length_is_another_generation(
+    adapter: Adapter, origin: ScriptedOrigin, new: bytes, chunked: bool
+) -> None:
+    async with adapter.wire() as wire:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        origin.serve("/film", new, headers=FRESH, chunked=chunked)
+        await wire.request("GET", "/film")
+        response = await wire.response_head()
+        if response.fields["ETag"] == tag:  # it has begun as the old one
+            assert chunked
+            with pytest.raises(asyncio.IncompleteReadError):
+                await wire.body(len(FILM))
+        else:
+            assert await wire.body(len(new)) == new
+        async with adapter.wire() as other:
+            response = await other.get("/film")
+            assert response.body == new
+            assert response.fields["ETag"] != tag
+    assert origin.count("/film") == 2
+
+
+async def test_the_same_bytes_without_a_length_keep_their_tag(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    async with adapter.wire() as wire:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        origin.serve("/film", FILM, headers=FRESH, chunked=True)
+        response = await wire.get("/film")
+        assert (response.body, response.fields["ETag"]) == (FILM, tag)
+        assert response.fields["Content-Length"] == str(len(FILM))
+        await until(lambda: adapter.service._cache.idle)
+        assert "hit" in (await wire.get("/film")).cache_status
+
+
+async def test_a_shorter_body_that_ends_with_its_connection_is_a_broken_one(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    async with adapter.wire() as wire:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        origin.once("/film", [Head(200, FRESH | {"Content-Type": "video/mp4"}), Body(FILM[:5000]), Cut()])
+        with pytest.raises(Truncated):
+            await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        origin.serve("/film", FILM, headers=FRESH)
+        async with adapter.wire() as other:
+            assert (await other.get("/film")).fields["ETag"] == tag, "what was stored is there yet"
+
+
+@pytest.mark.parametrize(
+    "more", [{"Content-Type": "video/webm"}, {"Content-Encoding": "x"}, {"ETag": '"new"'}, {"Vary": "A"}]
+)
+async def test_another_head_is_another_generation(
+    adapter: Adapter, origin: ScriptedOrigin, more: dict[str, str]
+) -> None:
+    async with adapter.wire() as wire:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        content_type = None if "Content-Type" in more else "video/mp4"
+        origin.serve("/film", FILM, headers=FRESH | more, content_type=content_type)
+        assert (await wire.get("/film")).fields["ETag"] != tag
+
+
+async def test_an_origin_that_ignores_conditions_has_its_bytes_compared(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    modified = "Wed, 25 Jun 2014 17:12:18 GMT"
+    async with adapter.wire() as wire:
+        tag = (await stored_stale(wire, origin, adapter, Last_Modified=modified)).fields["ETag"]
+        origin.serve("/film", FILM, headers=FRESH | {"Last-Modified": "Thu, 26 Jun 2014 17:12:18 GMT"})
+        response = await wire.get("/film")
+        assert origin.requests[-1].header("If-Modified-Since") == modified
+        assert (response.body, response.fields["ETag"]) == (FILM, tag)
+        assert response.fields["Last-Modified"].startswith("Thu")
+
+
+async def test_open_readers_go_on_over_a_comparison(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    big = FILM * 16
+    origin.serve("/big", big, headers=STALE)
+    async with adapter.wire() as slow, adapter.wire() as wire:
+        await slow.request("GET", "/big")
+        await slow.response_head()
+        await until(lambda: adapter.service._cache.idle)
+        assert (await wire.get("/big", Range="bytes=-1")).body == big[-1:]
+        await until(lambda: adapter.service._cache.idle)
+        assert await slow.body(len(big)) == big
+    assert origin.count("/big") == 2
+
+
+async def test_many_clients_share_one_comparison(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    async with adapter.wire() as wire:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        origin.serve("/film", FILM, headers=FRESH)
+        gate = origin.gate("/film", at=1000)
+        wires = [adapter.wire() for _ in range(20)]
+        for each in wires:
+            await each.__aenter__()
+            await each.request("GET", "/film")
+        await gate.reached()
+        await until(lambda: adapter.service.in_progress == 20)
+        gate.open()
+        for each in wires:
+            response = await each.response()
+            assert (response.body, response.fields["ETag"]) == (FILM, tag)
+            await each.__aexit__(None, None, None)
+    assert origin.count("/film") == 2
+
+
+async def test_an_unsafe_request_in_between_ends_what_is_compared(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    async with adapter.wire() as wire, adapter.wire() as other:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        origin.serve("/film", FILM, headers=FRESH)
+        gate = origin.gate("/film", at=1000)
+        await wire.request("GET", "/film")
+        await gate.reached()
+        origin.once("/film", [Head(204)])
+        await other.request("POST", "/film", body=b"x")
+        assert (await other.response()).status == 204
+        gate.open()
+        assert (await wire.response()).body == FILM
+        await until(lambda: adapter.service._cache.idle)
+        response = await other.get("/film")
+        assert response.body == FILM
+        assert response.fields["ETag"] != tag
+
+
+async def test_a_hundred_comparisons_leave_nothing_open(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    def alternating() -> Script:
+        pause = asyncio.Event()
+        pause.set()
+        body = FILM[:5000] if origin.count("/film") % 3 else OTHER[:5000][::-1]
+        return [Head(200, STALE | {"Content-Type": "video/mp4", "Transfer-Encoding": "chunked"}), Pause(pause),
+                Chunk(body[:100]), Chunk(body[100:]), Chunk(b"")]  # fmt: skip
+
+    origin.on("/film", lambda request: alternating())
+    async with adapter.wire() as wire:
+        for _ in range(30):
+            response = await wire.get("/film")
+            assert response.body in (FILM[:5000], OTHER[:5000][::-1])
+            await until(lambda: adapter.service._cache.idle)
+    spool = adapter.service._cache.spool
+    assert spool.usage() == (5000, 1)
+    assert spool.being_read == 0
+    assert spool.room.used == 5000
