@@ -200,6 +200,8 @@ class ExactRequest(aiohttp.ClientRequest):
         protocol = conn.protocol
         assert isinstance(protocol, OriginProtocol)
         protocol.begin(exact.method)
+        if not _may_be_shared(exact):
+            protocol.force_close()
         fields = CIMultiDict(exact.fields)
         if self.chunked:
             fields["Transfer-Encoding"] = "chunked"
@@ -228,6 +230,15 @@ class ExactRequest(aiohttp.ClientRequest):
         )
         self.response = response  # type: ignore[assignment]  # aiohttp declares it as None
         return response
+
+
+def _may_be_shared(request: OriginRequest) -> bool:
+    """May the connection carry other clients' requests after this one?
+
+    Legacy origins that do not read a body take it for the next request.  And some schemes log in the connection.
+    """
+    scheme = (joined(request.fields, "Authorization") or "").partition(" ")[0].lower()
+    return request.body is None and scheme not in {"ntlm", "negotiate"}
 
 
 def _body_length(method: str, head: RawResponseMessage) -> int | None:

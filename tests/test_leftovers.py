@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.conftest import Adapter
-from tests.scripted_origin import Gate, Head, OriginRequest, Pause, Raw, Script, ScriptedOrigin, Stall
+from tests.scripted_origin import Body, Gate, Head, OriginRequest, Pause, Raw, Script, ScriptedOrigin, Stall
 from tests.together import until
 
 EVIL = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nCache-Control: max-age=60\r\nContent-Length: 4\r\n\r\nevil"
@@ -102,7 +102,13 @@ async def test_content_where_there_can_be_none_is_left_out(adapter: Adapter, ori
 
 async def test_an_origin_that_answers_head_with_a_body(adapter: Adapter, origin: ScriptedOrigin) -> None:
     body = b"<html>" * 100
-    stale = {"Content-Type": "video/mp4", "Cache-Control": "max-age=1", "Age": "1", "Content-Length": "600"}
+    stale = {
+        "Content-Type": "video/mp4",
+        "Cache-Control": "max-age=1",
+        "Age": "1",
+        "Content-Length": "600",
+        "ETag": '"1"',
+    }
     origin.on("/film", [Head(200, stale), Raw(body)])
     async with adapter.wire() as wire:
         assert (await wire.get("/film")).body == body
@@ -111,3 +117,40 @@ async def test_an_origin_that_answers_head_with_a_body(adapter: Adapter, origin:
         assert (response.status, response.fields["Content-Length"]) == (200, "600")
         assert (await wire.get("/film")).body == body
     assert [request.method for request in origin.requests] == ["GET", "HEAD", "GET"]
+
+
+# --- Connections that nobody else may have --------------------------------------------------------
+
+
+def deaf(request: OriginRequest) -> Script:
+    """An origin that does not read bodies: what comes next on the connection is its next request."""
+    body = str(request.target)
+    yield Head(200, {"Content-Type": "video/mp4", "Content-Length": str(len(body))})
+    yield Body(body.encode())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+async def test_a_body_that_looks_like_a_request_answers_nobody_else(
+    adapter: Adapter, origin: ScriptedOrigin, method: str
+) -> None:
+    origin.on("/upload", deaf, body_first=False)
+    for path in ("/evil", "/film"):
+        origin.on(path, deaf, body_first=False)
+    async with adapter.wire() as wire, adapter.wire() as other:
+        for _ in range(10):
+            await wire.request(method, "/upload", body=b"GET /evil HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"/upload" in (await wire.response()).body
+            assert b"/film" in (await other.get("/film", Cache_Control="no-cache")).body
+
+
+@pytest.mark.parametrize("scheme", ["NTLM", "Negotiate", "negotiate"])
+async def test_a_connection_that_somebody_has_logged_in_is_nobody_elses(
+    adapter: Adapter, origin: ScriptedOrigin, scheme: str
+) -> None:
+    origin.serve("/film", b"film")
+    async with adapter.wire() as wire:
+        await wire.get("/film", Authorization=f"{scheme} YWxpY2U=", Cache_Control="no-store")
+        await origin.idle()
+        await wire.get("/film", Cache_Control="no-store")
+    first, second = (request.connection for request in origin.requests)
+    assert first != second
