@@ -214,6 +214,8 @@ def purge_command(
     if everything == bool(urls or tags):
         wrong = "--all is everything; leave out the rest" if everything else "name a URL, --tag TAG or --all"
         raise click.UsageError(wrong)
+    if not all((*urls, *tags)):
+        raise click.UsageError("a URL or a tag is empty; quote it, and look at what your shell makes of it")
     from proxy.admin import client
 
     known = admin is not None and token is not None

@@ -120,10 +120,18 @@ class OriginTruncated(OriginError):
     reason = "origin-truncated"
 
 
-class ObjectChanged(OriginError):
-    """What was stored is not any more what the origin has: found out after an answer from it had begun."""
+class Unconfirmed(OriginError):
+    """What is stored was to be compared with what the origin has, and an answer from it begun meanwhile."""
+
+
+class ObjectChanged(Unconfirmed):
+    """The origin has something else by now."""
 
     reason = "object-changed"
+
+
+class NotCompared(Unconfirmed):
+    """The origin failed before that was known."""
 
 
 class NotValidated(OriginError):

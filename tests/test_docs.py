@@ -44,7 +44,9 @@ def _tokens_of(tree: ast.AST) -> Iterator[str]:
                     if isinstance(part, ast.Return) and isinstance(part.value, ast.Tuple):
                         yield from _texts(part.value.elts[1])
             case ast.Assign(
-                targets=[ast.Attribute(attr="reason") | ast.Name(id="ORIGIN_FAILED" | "DIFFERENT")]
+                targets=[
+                    ast.Attribute(attr="reason") | ast.Name(id="ORIGIN_FAILED" | "FRESH_KEPT" | "DIFFERENT")
+                ]
             ):
                 yield from _texts(node.value)
 

@@ -43,11 +43,14 @@ async def _post(address: str, path: str, token: str, body: Mapping[str, object])
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=TIMEOUT) as session,
-            session.post(
-                URL(f"http://{host}{path}"), json=body, headers={"Authorization": f"Bearer {token}"}
-            ) as response,
         ):
-            return _read(address, response.status, await response.read())
+            url = URL(f"http://{host}{path}")
+            async with session.get(url) as response:  # no token for whoever is there instead
+                if response.status != 405 or response.headers.get("Allow") != "POST":
+                    raise Failed(_not_admin(address, response.status))
+            authorization = {"Authorization": f"Bearer {token}"}
+            async with session.post(url, json=body, headers=authorization) as response:
+                return _read(address, response.status, await response.read())
     except aiohttp.ClientConnectorError as error:
         why = error.os_error.strerror or error.os_error
         raise Failed(f"no service at {address}: {why}; is it running, is this its admin address?") from None
@@ -64,4 +67,8 @@ def _read(address: str, status: int, body: bytes) -> dict[str, Any]:
             return dict(answer)
         raise Failed(f"{address} answered {status}: {answer['error']}")
     except (ValueError, KeyError, TypeError):
-        raise Failed(f"what answered {status} at {address} is not range-adapter's admin listener") from None
+        raise Failed(_not_admin(address, status)) from None
+
+
+def _not_admin(address: str, status: int) -> str:
+    return f"what answered {status} at {address} is not range-adapter's admin listener"

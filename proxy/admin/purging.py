@@ -120,6 +120,8 @@ async def _body(request: web.Request) -> bytes:
         return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise ClientError(f"the body is larger than {MAX_BODY >> 20} MiB") from None
+    except web.RequestPayloadError as error:
+        raise ClientError(f"the body cannot be read: {error}") from None
 
 
 def _texts(sent: dict[str, Any], key: str) -> tuple[str, ...]:

@@ -6,26 +6,31 @@ from dataclasses import dataclass, field, replace
 import structlog
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.cache.comparison import Comparison
-from proxy.cache.fetch import Freshened, Held, Outcome, Passed, Storing
+from proxy.cache.fetch import Freshened, Held, Outcome, Passed
+from proxy.cache.filing import Filing
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, OriginMalformed, SpoolError
-from proxy.fill import Fill, Incoming
+from proxy.errors import OriginMalformed, SpoolError
 from proxy.origin import OriginRequest, OriginResponse
 from proxy.semantics.cache_status import Forward
-from proxy.semantics.fields import Fields, joined
-from proxy.semantics.freshness import Scope, Stored
-from proxy.semantics.own_tags import own_tag
+from proxy.semantics.fields import Fields
+from proxy.semantics.freshness import Scope
 from proxy.semantics.purging import tags_of
-from proxy.semantics.representation import Representation
-from proxy.semantics.storing import UNASKED, Judgement, Pass, Store, divided, judge
-from proxy.semantics.validation import confirms, describes, freshened
-from proxy.semantics.validators import origin_validators
-from proxy.spool.entry import Entry, new_generation
+from proxy.semantics.storing import UNASKED, Judgement, NoStore, Pass, Store, divided, judge
+from proxy.semantics.validation import can_be_validated, confirms, describes, freshened, is_meant
 from proxy.spool.spool import Spool
 
 FAILURES = frozenset({500, 502, 503, 504})
 """Statuses by which an origin says that it fails (RFC 5861 section 4)."""
+
+GONE = frozenset({404, 410, 451})
+"""Statuses by which an origin says that it has no more what it had."""
+OF_THE_REQUEST = frozenset({NoStore.CREDENTIALS, NoStore.REQUEST_NO_STORE, NoStore.UNKEYED_QUERY})
+"""Reasons not to store an answer that say nothing of it: another request's would be stored."""
+OF_THE_ANSWER = frozenset({NoStore.NO_STORE, NoStore.PRIVATE, NoStore.VARY_STAR})
+"""Reasons by which an origin says that nobody is to keep it."""
+
+FRESH_KEPT = "fresh-kept"
+"""Why an error is not stored: one client's request must not replace by it what is fresh for everybody."""
 
 ORIGIN_FAILED = "origin-failed"
 """Why a failure is not stored where there is something to serve in its stead."""
@@ -37,8 +42,8 @@ _log = structlog.stdlib.get_logger("cache")
 class Question:
     """Why the origin is asked, and what is stored that its answer may be about.
 
-    `stale` is what the request selects, and the siblings that `conditions` name; without `selects` only siblings.
-    With a `fallback`, an origin that fails is not to replace what is stored.
+    `stale` is what the request selects, or, without `selects`, the siblings whose tags are offered.  With a
+    `fallback`, an origin that fails is not to replace what is stored.
     """
 
     reason: Forward
@@ -52,24 +57,24 @@ class Question:
         """What would answer the request if it were fresh enough."""
         return self.stale[0] if self.stale and self.selects else None
 
+    @property
+    def spares_fresh(self) -> bool:
+        """Is what is selected fresh, and the origin asked only because the client wants that?"""
+        return self.selected is not None and self.reason is Forward.REQUEST
+
+    def meant(self, fields: Fields) -> Held | None:
+        """What a 304 with these fields speaks of."""
+        speaks_of = confirms if self.selects else is_meant
+        return next((held for held in self.stale if speaks_of(held.current.stored, fields)), None)
+
 
 class Asking:
-    """`now` gives seconds since the epoch; `on_fill` hears of a fill that succeeds another one.
+    """`now` gives seconds since the epoch."""
 
-    `admits` tells whether something may be stored for a partition that a client has sent the credentials of.
-    """
-
-    def __init__(
-        self,
-        spool: Spool,
-        now: Callable[[], int],
-        on_fill: Callable[[Fill], None],
-        admits: Callable[[bytes, str], bool],
-    ) -> None:
+    def __init__(self, spool: Spool, filing: Filing, now: Callable[[], int]) -> None:
         self._spool = spool
+        self._filing = filing
         self._now = now
-        self._on_fill = on_fill
-        self._admits = admits
         self.count = 0
         """Requests sent to origins in order to store the answer."""
 
@@ -77,6 +82,9 @@ class Asking:
         """Ask, up to the head of the answer.  Raises AdapterError."""
         if wanted.request.method == "HEAD" and (confirmed := await self._ask_for_head(wanted, question)):
             return confirmed
+        return await self._get(wanted, question)
+
+    async def _get(self, wanted: Wanted, question: Question) -> Outcome:
         fields = CIMultiDict(wanted.fields())
         fields.extend(question.conditions)
         self.count += 1
@@ -94,17 +102,22 @@ class Asking:
         response.close()
         if confirmed is not None:
             return confirmed
-        return await self.ask(wanted, replace(question, conditions=CIMultiDict()))
+        return await self._get(wanted, replace(question, conditions=CIMultiDict()))
 
     # What is stored, confirmed
 
     async def _ask_for_head(self, wanted: Wanted, question: Question) -> Freshened | None:
         """A client wants no more than the head: the origin's may freshen what is stored (RFC 9111 section 4.3.5).
 
-        None if it does not, or if there is nothing: many legacy origins are wrong about HEAD.
+        None if it does not: many legacy origins are wrong about HEAD.  Without a validator it cannot: a length alone
+        does not tell one generation from the next.
         """
         held = question.selected
-        if held is None or not held.is_whole:
+        if (
+            held is None
+            or not held.is_whole
+            or not can_be_validated(held.current.stored.representation.fields)
+        ):
             return None
         self.count += 1
         request_time, epoch = self._now(), self._spool.epoch
@@ -123,23 +136,31 @@ class Asking:
         self, wanted: Wanted, question: Question, response: OriginResponse, request_time: int, epoch: int
     ) -> Freshened | None:
         """What a 304 speaks of; None if that is nothing that we have, or allows no reuse."""
-        meant = [held for held in question.stale if confirms(held.current.stored, response.fields)]
-        if "ETag" not in response.fields and (len(question.stale) > 1 or not question.selects):
-            return None  # it does not say which
-        return await self.freshen(wanted, meant[0], response, request_time, epoch) if meant else None
+        held = question.meant(response.fields)
+        if held is None:
+            return None
+        return await self.freshen(wanted, held, response, request_time, epoch, keep=question.selects)
 
     async def freshen(
-        self, wanted: Wanted, held: Held, response: OriginResponse, request_time: int, epoch: int
+        self,
+        wanted: Wanted,
+        held: Held,
+        response: OriginResponse,
+        request_time: int,
+        epoch: int,
+        *,
+        keep: bool = True,
     ) -> Freshened | None:
-        """`held` with these news of it; None if it may not be reused any more."""
+        """`held` with these news of it; None if it may not be reused any more.
+
+        Without `keep` the news are of a request that would not select it: for that one alone.
+        """
         entry = held.current
         stored = freshened(entry.stored, response.fields, request_time, self._now())
         match self._judge(wanted, stored.representation.status, stored.representation.fields):
-            case Pass():
-                if held.fill is not None:
-                    held.fill.retract()
-                if entry.stored.representation.complete_length is not None:
-                    await self._spool.drop([entry])
+            case Pass(reason):
+                if keep and reason not in OF_THE_REQUEST:
+                    await self._forget(held)
                 return None
             case Store(Scope.PARTITION) if entry.partition is None:
                 return None
@@ -148,15 +169,22 @@ class Asking:
                 stored = replace(stored, representation=representation)
         tags = tags_of(response.fields, wanted.policy.tag_fields) or entry.tags
         fresh = replace(entry, stored=stored, tags=tags, epoch=epoch)
-        if held.fill is not None:
+        if keep and held.fill is not None:
             held.fill.entry = fresh
-        if held.is_whole:
+        if keep and held.is_whole:
             try:
                 await self._spool.update(fresh)
             except SpoolError as error:
                 _log.warning("a validation could not be recorded", object=entry.label, why=str(error))
         _, withheld = divided(response.fields, wanted.policy)
         return Freshened(Held(fresh, held.fill), response.status, withheld)
+
+    async def _forget(self, held: Held) -> None:
+        """The origin has taken it back."""
+        if held.fill is not None:
+            held.fill.retract()
+        if held.current.stored.representation.complete_length is not None:
+            await self._spool.drop([held.current])
 
     # A new answer
 
@@ -169,119 +197,23 @@ class Asking:
             return Passed(response, ORIGIN_FAILED)
         match self._judge(wanted, response.status, response.fields):
             case Pass(reason):
+                if question.selected is not None and self._is_taken_back(wanted, question, response, reason):
+                    await self._forget(question.selected)
                 return Passed(response, reason.value)
+            case Store() if response.status >= 400 and question.spares_fresh:
+                return Passed(response, FRESH_KEPT)
             case Store() as verdict:
-                return await self._store(wanted, question, verdict, response, request_time, epoch)
+                old = question.selected
+                return await self._filing.store(wanted, old, verdict, response, request_time, epoch)
+
+    @staticmethod
+    def _is_taken_back(wanted: Wanted, question: Question, response: OriginResponse, reason: NoStore) -> bool:
+        """Does this answer, not stored for `reason`, end what is stored for everybody?
+
+        Not while that is fresh, nor to a client with credentials: others may get another answer.
+        """
+        says_so = response.status in GONE or (response.status == 200 and reason in OF_THE_ANSWER)
+        return says_so and wanted.partition is None and question.reason is Forward.STALE
 
     def _judge(self, wanted: Wanted, status: int, fields: Fields) -> Judgement:
         return judge(wanted.request, status, fields, wanted.policy, self._now())
-
-    async def _store(
-        self,
-        wanted: Wanted,
-        question: Question,
-        verdict: Store,
-        response: OriginResponse,
-        request_time: int,
-        epoch: int,
-    ) -> Outcome:
-        length = response.content_length
-        if length is not None and length > self._spool.max_object_size:
-            return Passed(response, "too-large")
-        entry = _new_entry(wanted, verdict, response, request_time, self._now(), epoch)
-        if entry.partition is not None and not self._admits(entry.partition, wanted.request.client):
-            return Passed(response, "partition-count")
-        fill = await self._compared(entry, question.selected, response)
-        if fill is None:
-            try:
-                writer = await self._spool.create(entry, length)
-            except SpoolError as error:
-                _log.warning("an answer passes without being stored", object=entry.label, why=str(error))
-                return Passed(response, error.reason)
-            fill = Fill(response, writer, limit=self._spool.max_object_size)
-        return Storing(fill, response.status, verdict.withheld)
-
-    async def _compared(self, entry: Entry, old: Held | None, response: OriginResponse) -> Fill | None:
-        """A fill that looks whether `old` still holds; None if that cannot be, by the head of the answer alone."""
-        if old is None or old.fill is not None or not (twin := _twin(entry, old.entry)):
-            return None
-        try:
-            body = await self._spool.open_body(old.entry)
-        except AdapterError:  # lost, or too many files are open: then it is not compared
-            return None
-
-        async def change(rest: Incoming) -> None:
-            try:
-                writer = await self._spool.create(entry, response.content_length)
-            except SpoolError as error:
-                _log.warning("a changed object is not stored", object=entry.label, why=str(error))
-                rest.close()
-                return
-            fill.successor = Fill(rest, writer, limit=self._spool.max_object_size)
-            if fill.retracted:
-                fill.successor.retract()
-            self._on_fill(fill.successor)
-
-        comparison = Comparison(self._spool, twin, body, response, change)
-        fill = Fill(comparison, comparison, limit=self._spool.max_object_size, provisional=True)
-        return fill
-
-
-def _twin(entry: Entry, old: Entry) -> Entry | None:
-    """`old`, with what a new answer says of it; None if the two cannot have the same bytes and the same tag."""
-    new, was = entry.stored, old.stored
-    fields = new.representation.fields
-    validators = origin_validators(fields, own_tag(old.generation))
-    is_the_same = (
-        entry.key == old.key
-        and new.vary == was.vary
-        and new.representation.status == was.representation.status == 200
-        and new.representation.complete_length in {None, old.length}
-        and validators.etag == was.representation.validators.etag
-        and all(
-            joined(fields, name) == joined(was.representation.fields, name)
-            for name in ("Content-Type", "Content-Encoding")
-        )
-    )
-    if not is_the_same or old.length == 0:
-        return None
-    representation = replace(new.representation, validators=validators, complete_length=old.length)
-    return replace(
-        entry,
-        generation=old.generation,
-        digest=old.digest,
-        stored=replace(new, representation=representation),
-    )
-
-
-def _new_entry(
-    wanted: Wanted, verdict: Store, response: OriginResponse, request_time: int, now: int, epoch: int
-) -> Entry:
-    generation = new_generation()
-    key, partition = wanted.shared_key, None
-    if verdict.scope is Scope.PARTITION:
-        assert wanted.partition_key is not None, "only credentials make an answer personal"
-        key, partition = wanted.partition_key, wanted.partition
-    fields = CIMultiDictProxy(verdict.fields)
-    return Entry(
-        key=key.digest,
-        target=wanted.target_key.digest,
-        generation=generation,
-        label=key.text,
-        partition=partition,
-        stored=Stored(
-            representation=Representation(
-                status=response.status,
-                fields=fields,
-                validators=origin_validators(fields, own_tag(generation)),
-                complete_length=response.content_length,
-            ),
-            request_time=request_time,
-            response_time=now,
-            vary=verdict.vary,
-            scope=verdict.scope,
-        ),
-        location=wanted.location,
-        tags=tags_of(response.fields, wanted.policy.tag_fields),
-        epoch=epoch,
-    )

@@ -27,7 +27,7 @@ from proxy.origin import OriginRequest, OriginResponse
 from proxy.semantics import reuse
 from proxy.semantics.authorization import is_fresh
 from proxy.semantics.storing import UNASKED, Pass, divided, judge
-from proxy.semantics.validation import can_be_validated, confirms, describes
+from proxy.semantics.validation import can_be_validated, describes
 from proxy.spool.spool import Spool
 
 CAPACITY = 4096
@@ -192,7 +192,7 @@ class Authorizing:
         if response.status == 304 and not question.conditions:
             return None  # nobody asked for it
         if response.status == 304:
-            known = [held for held in question.stale if confirms(held.current.stored, response.fields)]
+            known = [held] if (held := question.meant(response.fields)) is not None else []
         else:
             length = response.content_length
             known = [
@@ -207,7 +207,8 @@ class Authorizing:
         # A length alone says yes, but not that what is stale holds: there its bytes are compared.
         if not known or (response.status != 304 and not can_be_validated(response.fields)):
             return None
-        return await self._asking.freshen(wanted, known[0], response, request_time, epoch)
+        keep = question.selects or response.status != 304
+        return await self._asking.freshen(wanted, known[0], response, request_time, epoch, keep=keep)
 
     def _held(self, wanted: Wanted) -> list[Held]:
         """What arrives, and what is stored, that this request selects."""

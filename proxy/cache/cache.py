@@ -127,7 +127,12 @@ class Cache:
 
         Those who follow what is arriving have it to its end.  Raises SpoolError, Overloaded.
         """
-        await self.spool.ban(what, soft=soft, now=self._now(), then=partial(self._underway.purge, what))
+        then = partial(self._underway.purge, what)
+        try:
+            await self.spool.ban(what, soft=soft, now=self._now(), then=then)
+        except Overloaded:
+            await self.spool.purged()
+            await self.spool.ban(what, soft=soft, now=self._now(), then=then)
 
     # What there is
 
@@ -137,12 +142,14 @@ class Cache:
         return [*self._underway.joinable(wanted), *stored]
 
     def _decide(self, wanted: Wanted, held: list[Held]) -> reuse.Decision:
-        """What is being compared is waited for only where nothing else will do."""
+        """What is whole and fresh is not waited for; what is being compared only where nothing else will do."""
+        whole = [each for each in held if each.fill is None]
+        decision = self._decide_among(wanted, whole)
+        if len(whole) == len(held) or (isinstance(decision, reuse.Reuse) and decision.ttl > 0):
+            return decision
         firm = [each for each in held if each.fill is None or not each.fill.provisional]
         decision = self._decide_among(wanted, firm)
-        if len(firm) < len(held) and isinstance(decision, reuse.Ask):
-            return self._decide_among(wanted, held)
-        return decision
+        return decision if isinstance(decision, reuse.Reuse) else self._decide_among(wanted, held)
 
     def _decide_among(self, wanted: Wanted, held: list[Held]) -> reuse.Decision:
         stored = [each.entry.stored for each in held]
@@ -180,16 +187,28 @@ class Cache:
 
     # What has to be fetched
 
+    def _being_compared(self, wanted: Wanted, held: list[Held], question: Question) -> Fill | None:
+        """A fill that finds out just now whether what is selected still holds, for everybody who may have it."""
+        if question.selected is None or wanted.policy.authorize is not None:
+            return None
+        generation = question.selected.current.generation
+        fills = (each.fill for each in held if each.current.generation == generation)
+        comparing = (fill for fill in fills if fill is not None and fill.provisional and fill.joinable)
+        return next((fill for fill in comparing if self._is_fresh(fill.entry.stored, wanted)), None)
+
     async def _ask(self, wanted: Wanted, ask: reuse.Ask, held: list[Held], waits: Waits) -> Lease | None:
         """A lease on the origin's answer, whoever asked for it, or on what is served in its stead.
 
         None if the answer was not for this request.
         """
         fallback = ask.fallback
-        if fallback is not None and self._fetching.is_failing(wanted):
+        question = _question(ask, held)
+        if not ask.conditions and (comparing := self._being_compared(wanted, held, question)):
+            return Lease(Growing(comparing), CacheStatus(forward=ask.reason, collapsed=True), None)
+        if fallback is not None and self._fetching.is_failing(wanted, _of(held, fallback.stored).entry.key):
             return await self._serve_stale(wanted, fallback, held, "stale-if-error")
         try:
-            lease = await self._fetched(wanted, _question(ask, held), waits)
+            lease = await self._fetched(wanted, question, waits)
         except (OriginError, Overloaded) as error:
             lease = None
             if fallback is not None:

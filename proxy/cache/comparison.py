@@ -7,10 +7,9 @@ fail, and the rest of the response makes a new one.
 
 from collections.abc import Awaitable, Callable
 
-from proxy.errors import ObjectChanged
+from proxy.errors import NotCompared, ObjectChanged, OriginError, OriginTruncated
 from proxy.fill import Incoming
 from proxy.origin import OriginResponse
-from proxy.semantics.fields import joined
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
@@ -23,7 +22,8 @@ class Comparison:
     """Both ends of a fill that stores nothing: the origin's body comes in, and is held against `body`.
 
     `entry` is what is stored, freshened by the head of `response`.  `on_change` is awaited with what the new
-    generation is made of, before anybody learns that there is one.  Takes over one hold of `body`, and `response`.
+    generation is made of, before anybody learns that there is one.  `doubts` tells whether an end that comes too
+    early is to be taken for a broken connection, where it could be one.  Takes over `response`, and a hold of `body`.
     """
 
     def __init__(
@@ -33,12 +33,14 @@ class Comparison:
         body: Body,
         response: OriginResponse,
         on_change: Callable[[Incoming], Awaitable[None]],
+        doubts: Callable[[], bool],
     ) -> None:
         self.entry = entry
         self.body = body
         self._spool = spool
         self._response = response
         self._on_change = on_change
+        self._doubts = doubts
         self._ahead: bytes | None = None
         self._received = 0
         self._changed = False
@@ -49,21 +51,33 @@ class Comparison:
     async def read(self) -> bytes:
         """The next bytes.  Of a body whose length nobody told, one piece is held back until it is known not to go on.
 
-        Raises ObjectChanged, and what the response's `read` raises.
+        Raises ObjectChanged, NotCompared.
         """
         if self._response.content_length is not None:
-            return await self._response.read()
-        piece = await self._response.read() if self._ahead is None else self._ahead
-        self._ahead = await self._response.read() if piece else b""
+            return await self._receive_all()
+        piece = await self._receive() if self._ahead is None else self._ahead
+        self._ahead = await self._receive() if piece else b""
         self._received += len(piece)
-        is_shorter = not piece and self._received < self.entry.length and self._has_a_sure_end()
+        is_shorter = not piece and self._received < self.entry.length
+        if is_shorter and "Transfer-Encoding" not in self._response.fields and self._doubts():
+            raise _truncated(f"the connection ended after {self._received} bytes of {self.entry.length}")
         if is_shorter or (self._ahead and self._received >= self.entry.length):
             await self._change(self._received - len(piece), piece)
         return piece
 
-    def _has_a_sure_end(self) -> bool:
-        """A body that ends with its connection may have been cut off."""
-        return joined(self._response.fields, "Transfer-Encoding") is not None
+    async def _receive_all(self) -> bytes:
+        """As `_receive`, of a body that has announced as many bytes as are stored."""
+        piece = await self._receive()
+        self._received += len(piece)
+        if not piece and self._received < self.entry.length:
+            raise _truncated(f"{self._received} bytes came of the {self.entry.length} promised")
+        return piece
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._response.read()
+        except OriginError as error:
+            raise NotCompared(str(error), reason=error.reason) from error
 
     def close(self) -> None:
         if not self._changed:
@@ -100,6 +114,10 @@ class Comparison:
 
     async def discard(self) -> None:
         self.body.release()
+
+
+def _truncated(message: str) -> NotCompared:
+    return NotCompared(message, reason=OriginTruncated.reason)
 
 
 class _Rest:

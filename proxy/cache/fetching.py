@@ -8,11 +8,12 @@ import structlog
 
 from proxy.cache.asking import FAILURES, Asking, Question
 from proxy.cache.authorization import Authorizing, Permits
-from proxy.cache.fetch import Fetch, Passed, Storing
+from proxy.cache.fetch import Fetch, Freshened, Passed, Storing
+from proxy.cache.filing import Filing
 from proxy.cache.recent import Recent
 from proxy.cache.underway import Underway, Waits
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, OriginError
+from proxy.errors import AdapterError, NotCompared, OriginError
 from proxy.fill import Fill
 from proxy.spool.spool import Spool
 
@@ -23,12 +24,12 @@ _log = structlog.stdlib.get_logger("cache")
 
 
 class Fetching:
-    """`now` gives seconds since the epoch; `admits` is as in `Asking`."""
+    """`now` gives seconds since the epoch; `admits` is as in `Filing`."""
 
     def __init__(self, spool: Spool, now: Callable[[], int], admits: Callable[[bytes, str], bool]) -> None:
         self.underway = Underway()
         self._spool = spool
-        self._asking = Asking(spool, now, self.underway.enter_fill, admits)
+        self._asking = Asking(spool, Filing(spool, now, self.underway.enter_fill, admits), now)
         self._authorizing = Authorizing(spool, self._asking, self.underway, now)
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = Recent(SPARED_FOR)
@@ -59,9 +60,9 @@ class Fetching:
         """Those that run now."""
         return self.underway.fills()
 
-    def is_failing(self, wanted: Wanted) -> bool:
-        """Has the origin failed a moment ago, when it was asked for this?"""
-        return wanted.own_key in self._failing
+    def is_failing(self, wanted: Wanted, key: bytes) -> bool:
+        """Has the origin failed a moment ago, when it was asked for what is stored under `key`?"""
+        return key in self._failing or _of_client(key, wanted) in self._failing
 
     # Starting
 
@@ -76,22 +77,23 @@ class Fetching:
 
     def refresh(self, wanted: Wanted, question: Question) -> None:
         """Ask the origin for nobody, unless that is going on, or was in vain a moment ago (RFC 5861 section 3)."""
-        going_on = self.underway.joinable(wanted) or self.underway.awaited(wanted, Waits())
-        if going_on or wanted.own_key in self._refreshed:
+        key = _key(wanted, question)
+        arriving = any(wanted.may_have(held.entry) for held in self.underway.joinable(wanted))
+        if arriving or self.underway.awaited(wanted, Waits()) or key in self._refreshed:
             return
-        self._refreshed.add(wanted.own_key)
+        self._refreshed.add(key)
         self.start(replace(wanted, interim=None), question).disown()
 
     # Running
 
     async def _run(self, fetch: Fetch, question: Question) -> None:
-        own_key = fetch.wanted.own_key
+        key = _key(fetch.wanted, question)
         asking = self._asking if fetch.wanted.policy.authorize is None else self._authorizing
         try:
             outcome = await asking.ask(fetch.wanted, question)
         except AdapterError as error:
             if isinstance(error, OriginError):
-                self._failing.add(own_key)
+                self._failing.add(key)
             fetch.fail(error)
             return
         except BaseException:
@@ -102,14 +104,16 @@ class Fetching:
         self.underway.learn(fetch.wanted, outcome)
         match outcome:
             case Passed(response) if response.status in FAILURES:
-                self._failing.add(own_key)
-            case Passed():
-                self._failing.discard(own_key)
+                self._failing.add(_of_client(key, fetch.wanted))  # its request may be why
+            case Freshened():
+                self._failing.discard(key)
+                self._refreshed.discard(key)
             case _:
-                self._failing.discard(own_key)
-                self._refreshed.discard(own_key)
+                self._failing.discard(key)
         if isinstance(outcome, Storing):
             await self._fill(fetch, outcome)
+            if outcome.fill.error is None:
+                self._refreshed.discard(key)
         else:
             await fetch.resolve(outcome)
 
@@ -142,7 +146,9 @@ class Fetching:
             self._filled_bytes += fill.written
         if fill.error is not None:
             _log.warning("a fill failed", object=fill.entry.label, why=str(fill.error), written=fill.written)
-        elif fill.retracted and fill.complete_length is not None:
+            if isinstance(fill.error, NotCompared):
+                self._failing.add(fill.entry.key)
+        elif fill.retracted and not fill.provisional and fill.complete_length is not None:
             await self._spool.drop([fill.entry])  # it may have been retracted while it was committed
 
     async def close(self) -> None:
@@ -152,6 +158,15 @@ class Fetching:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _key(wanted: Wanted, question: Question) -> bytes:
+    """Of what is stored that a question is about, else of what would be."""
+    return wanted.own_key if question.selected is None else question.selected.entry.key
+
+
+def _of_client(key: bytes, wanted: Wanted) -> bytes:
+    return key + wanted.request.client.encode("utf-8", "surrogateescape")
 
 
 def _cancel_this_task() -> None:

@@ -105,6 +105,12 @@ class Growing:
         # A body of unknown length may turn into a sliding window at any moment.
         return None if self._fill.complete_length is None else self._body
 
+    @property
+    def successor(self) -> "Growing | None":
+        """What has replaced it, if that is there to be followed."""
+        successor = self._fill.successor
+        return Growing(successor) if successor is not None and successor.joinable else None
+
     async def wait(self, offset: int) -> int:
         return await self._fill.wait(offset)
 

@@ -19,8 +19,10 @@ from proxy.semantics.purging import Purge, covers
 
 Item = TypeVar("Item", Fetch, Fill)
 
-REMEMBERED_FOR = 60.0
+PERSONAL_FOR = 60.0
 """Seconds for which the last answer tells whom the next one will be for."""
+PASSING_FOR = 10.0
+"""Seconds for which one that was not stored tells that the next will not be: then nobody waits for its head."""
 
 
 @dataclass(slots=True)
@@ -37,8 +39,8 @@ class Underway:
 
     _fetches: defaultdict[bytes, list[Fetch]] = field(default_factory=lambda: defaultdict(list))
     _fills: defaultdict[bytes, list[Fill]] = field(default_factory=lambda: defaultdict(list))
-    _personal: Recent = field(default_factory=lambda: Recent(REMEMBERED_FOR))
-    _passing: Recent = field(default_factory=lambda: Recent(REMEMBERED_FOR))
+    _personal: Recent = field(default_factory=lambda: Recent(PERSONAL_FOR))
+    _passing: Recent = field(default_factory=lambda: Recent(PASSING_FOR))
 
     def fetches(self) -> Iterator[Fetch]:
         """Those whose head is still to come."""
@@ -86,7 +88,7 @@ class Underway:
         match outcome:
             case Passed() if wanted.policy.authorize is not None:
                 pass  # that was for one client
-            case Passed(response) if response.status < 400 and not wanted.is_lonely:
+            case Passed(response) if response.status < 300 and not wanted.is_lonely:
                 self._passing.add(wanted.own_key)
                 if wanted.partition is not None:
                     self._personal.add(shared_key)

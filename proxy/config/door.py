@@ -30,5 +30,6 @@ def admin_door(
     try:
         address = section.listen if admin is None else read_address(admin)
     except ValueError as error:
-        raise ConfigError("command line", [Problem(0, 0, "--admin", str(error))]) from None
+        why = str(error).replace("cannot listen on", "there is no service at")
+        raise ConfigError("command line", [Problem(0, 0, "--admin", why)]) from None
     return AdminDoor(None if address is None else str(address), token or section.token, spool)

@@ -31,10 +31,22 @@ _REASONS: Final = {
     "proxy": _HOP,
     **dict.fromkeys(("content-encoding", "content-length", "content-type"), _BODY),
     **dict.fromkeys(("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"), _HOP),
-    **dict.fromkeys(("x-host", "x-original-host", "x-original-url", "x-rewrite-url"), _OVERRIDES),
-    **dict.fromkeys(("x-http-method", "x-http-method-override", "x-method-override"), _OVERRIDES),
+    **dict.fromkeys(("a-im", "base-url", "destination", "front-end-https", "http-url"), _OVERRIDES),
+    **dict.fromkeys(("request-uri", "surrogate-capability", "translate", "x-accel-redirect"), _OVERRIDES),
+    **dict.fromkeys(("x-envoy-original-path", "x-host", "x-method", "x-method-override"), _OVERRIDES),
+    **dict.fromkeys(
+        ("x-middleware-subrequest", "x-override-url", "x-proxy-url", "x-rewrite-url"), _OVERRIDES
+    ),
+    **dict.fromkeys(("x-scheme", "x-sendfile", "x-ssl", "x-url-scheme"), _OVERRIDES),
+    **dict.fromkeys(("cf-connecting-ip", "client-ip", "true-client-ip", "x-client-ip"), _TRAIL),
+    "x-cluster-client-ip": _TRAIL,
 }
-_BEGINNINGS: Final = {"if-": _VALIDATION, "proxy-": _HOP, "want-": _DIGESTS, "x-forwarded-": _TRAIL}
+_BEGINNINGS: Final = {
+    "if-": _VALIDATION,
+    "proxy-": _HOP,
+    "want-": _DIGESTS,
+    "x-forwarded-": _TRAIL,
+} | dict.fromkeys(("x-http-", "x-original-"), _OVERRIDES)
 
 
 def read_key_field(value: object) -> str:

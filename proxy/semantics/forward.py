@@ -18,7 +18,7 @@ from typing import Final, Literal, TypeAlias
 from multidict import CIMultiDict
 
 from proxy.semantics.fields import HOP_BY_HOP, Fields, end_to_end, joined, list_members
-from proxy.semantics.key import WITHHELD, KeyRules, accept_encoding
+from proxy.semantics.key import WITHHELD, KeyRules, accept_encoding, told_cookies
 from proxy.semantics.request import ClientRequest
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -66,12 +66,19 @@ def to_origin(
 
 
 def fill_fields(
-    request: ClientRequest, *, host: str | None, key: KeyRules, via: str, trusted_peer: bool
+    request: ClientRequest,
+    *,
+    host: str | None,
+    key: KeyRules,
+    ignore_cookies: Sequence[str],
+    via: str,
+    trusted_peer: bool,
 ) -> CIMultiDict[str]:
     """The fields of a fill's GET: those of a relayed one that the stored answer's later readers can share.
 
     Of a trusted peer's trail only the addresses go on: host and scheme are the ones in the cache key.  Without
     the host in `key`, the answer is for all hosts: the origin hears of none but `host`, which is not None then.
+    Cookies that match `ignore_cookies` do not go on.
     """
     if "host" not in key.parts:
         assert host is not None, "config refuses to preserve a host that is not in the key"
@@ -80,6 +87,10 @@ def fill_fields(
     fields = CIMultiDict((name, value) for name, value in passed.items() if not _is_withheld(name))
     _add_hop(fields, request, via, node=request.client)
     fields["Accept-Encoding"] = accept_encoding(request)
+    if "Cookie" in fields:
+        del fields["Cookie"]
+        if (cookies := told_cookies(request.fields, ignore_cookies)) is not None:
+            fields["Cookie"] = cookies
     return fields
 
 

@@ -35,14 +35,41 @@ WITHHELD: Final = frozenset(
         "want-content-digest",
         "want-digest",
         "want-repr-digest",
-        # Hints that make some origins answer another method, path or host than the one in our key.
+        # Hints that make some origins answer another method, path, host or scheme than the one in our key.
+        "a-im",
+        "base-url",
+        "destination",
+        "front-end-https",
+        "http-url",
+        "request-uri",
+        "surrogate-capability",
+        "translate",
+        "x-accel-redirect",
+        "x-envoy-original-path",
         "x-host",
+        "x-http-host-override",
         "x-http-method",
         "x-http-method-override",
+        "x-http-path-override",
+        "x-method",
         "x-method-override",
+        "x-middleware-subrequest",
         "x-original-host",
+        "x-original-uri",
         "x-original-url",
+        "x-override-url",
+        "x-proxy-url",
         "x-rewrite-url",
+        "x-scheme",
+        "x-sendfile",
+        "x-ssl",
+        "x-url-scheme",
+        # Addresses that anyone may claim: X-Forwarded-For has the one that we believe.
+        "cf-connecting-ip",
+        "client-ip",
+        "true-client-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
     }
 )
 """Fields of a client that a fill does not pass on, in lower case: they cannot have selected its answer."""
@@ -174,11 +201,23 @@ def credentials(request: ClientRequest, policy: CachePolicy, secret: bytes) -> b
 
 def counting_cookies(fields: Fields, ignored: Sequence[str]) -> tuple[str, ...]:
     """The cookie-pairs of a request whose name matches no ignored glob, sorted by name."""
-    pairs = [pair.strip() for line in fields.getall("Cookie", ()) for pair in line.split(";")]
-    named = [(pair.partition("=")[0].rstrip(), pair) for pair in pairs if pair]
+    return tuple(pair for _, pair in sorted(_counting(fields, ignored), key=lambda item: item[0]))
+
+
+def told_cookies(fields: Fields, ignored: Sequence[str]) -> str | None:
+    """The Cookie of a fill: the pairs that count, as they came.
+
+    Those that do not must not select what is stored for everybody, and some parsers find two in what others take for
+    one.
+    """
+    return "; ".join(pair for _, pair in _counting(fields, ignored)) or None
+
+
+def _counting(fields: Fields, ignored: Sequence[str]) -> Iterator[tuple[str, str]]:
+    pairs = (pair.strip() for line in fields.getall("Cookie", ()) for pair in line.split(";"))
+    named = ((pair.partition("=")[0].rstrip(), pair) for pair in pairs if pair)
     is_ignored = any_of(tuple(ignored)).match
-    counting = (item for item in named if not is_ignored(item[0]))
-    return tuple(pair for _, pair in sorted(counting, key=lambda item: item[0]))
+    return (item for item in named if not is_ignored(item[0]))
 
 
 def selecting(

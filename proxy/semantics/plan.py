@@ -60,7 +60,6 @@ _CONTENT: Final = _WHOLE_BODY_DIGESTS | {
 # An error of ours lies under the URL of a good object: no cache on the way may keep it.
 _NOT_OF_AN_ERROR: Final = _CONTENT | {
     "cache-control",
-    "cdn-cache-control",
     "content-location",
     "expires",
     "pragma",
@@ -171,6 +170,8 @@ def _partial(representation: Representation, slices: tuple[Slice, ...], boundary
 
 def _error(representation: Representation, status: int, sentence: str) -> ResponsePlan:
     fields = _fields(representation, without=_NOT_OF_AN_ERROR)
+    for name in {name for name in fields if name.lower().endswith("-cache-control")}:  # RFC 9213
+        del fields[name]
     fields["Cache-Control"] = "no-store"
     fields["Content-Type"] = "text/plain; charset=utf-8"
     body = f"{sentence}\n".encode()

@@ -1,8 +1,9 @@
 """What a client's request may be answered with (RFC 9111 section 4)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from multidict import CIMultiDict
 
@@ -30,7 +31,7 @@ from proxy.semantics.policy import CachePolicy
 from proxy.semantics.request import ClientRequest
 from proxy.semantics.storing import may_share
 from proxy.semantics.targeted import governing
-from proxy.semantics.validation import can_be_validated, conditions, origin_tag
+from proxy.semantics.validation import conditions, offer, origin_tag
 from proxy.semantics.validators import parse_entity_tags
 
 
@@ -39,7 +40,8 @@ class Ask:
     """Ask the origin.
 
     `conditions` are the fields that validate what is stored (section 4.3.1), none to fetch the whole.  A 304 speaks
-    of one of the `candidates`; the first of them, if any, is what the request would get if it were fresh enough.
+    of one of the `candidates`: the one that the request would get if it were fresh enough, or, for a variant that is
+    missing, others that may be the answer too.
     `fallback` may be served if the origin fails (RFC 5861 section 4); `strict`: what is stored must not be then,
     and the client is told so (RFC 9111 section 5.2.2.2).
     """
@@ -129,18 +131,13 @@ def _decide(
     matching = [each for each in usable if matches(each, request, policy, asked)]
     matching.sort(key=_recency, reverse=True)
     if not matching:
-        siblings = _siblings(None, usable, request, policy)
-        return Ask(Forward.VARY_MISS, siblings, conditions(None, siblings))
-    return _judge_age(matching[0], usable, request, wishes, policy, now)
+        siblings = _siblings(usable, request, policy)
+        return Ask(Forward.VARY_MISS, siblings, offer(siblings))
+    return _judge_age(matching[0], request, wishes, policy, now)
 
 
 def _judge_age(
-    selected: Stored,
-    usable: Sequence[Stored],
-    request: ClientRequest,
-    wishes: _Wishes,
-    policy: CachePolicy,
-    now: int,
+    selected: Stored, request: ClientRequest, wishes: _Wishes, policy: CachePolicy, now: int
 ) -> Decision:
     fields = governing(selected.representation.fields, policy.targets)
     granted = lifetime(selected.representation.status, fields, policy, selected.response_time)
@@ -156,10 +153,9 @@ def _judge_age(
     allowed = grace(fields, policy, granted)
     bearable = reason is Forward.STALE and not wishes.fresh
     fallback = reuse if bearable and -ttl < allowed.if_error else None
-    siblings = _siblings(selected, usable, request, policy) if can_be_validated(fields) else ()
-    ask = Ask(reason, (selected, *siblings), conditions(selected, siblings), fallback, strict)
+    ask = Ask(reason, (selected,), conditions(selected), fallback, strict)
     if bearable and -ttl < allowed.while_revalidate:
-        return replace(reuse, refresh=ask)
+        return reuse if wishes.only_if_cached else replace(reuse, refresh=ask)
     if not ask.conditions and reason is Forward.REQUEST and _continues(request, selected):
         return reuse
     return ask
@@ -176,23 +172,29 @@ def _continues(request: ClientRequest, stored: Stored) -> bool:
     return tag is not None and named != "*" and any(tag.strongly_matches(other) for other in named or ())
 
 
-def _siblings(
-    selected: Stored | None, usable: Sequence[Stored], request: ClientRequest, policy: CachePolicy
-) -> tuple[Stored, ...]:
-    """Other variants that the origin may find to be what this request selects, too."""
-    others = (each for each in usable if each is not selected and origin_tag(each) is not None)
-    return tuple(each for each in others if _may_be_offered(each, request, policy))
+# Fields in which variants may differ that are offered to each other.  Whatever else a request is told apart by may be
+# a credential, and many origins give one tag to all codings.
+_OFFERABLE: Final = frozenset({"accept", "accept-charset", "accept-language", "origin", "user-agent"})
+
+
+def _siblings(usable: Sequence[Stored], request: ClientRequest, policy: CachePolicy) -> tuple[Stored, ...]:
+    """Other variants that the origin may find to be what this request selects, too (section 4.3.1).
+
+    By strong tags, and only those that tell variants apart.
+    """
+    tagged = [(stored, tag) for stored in usable if (tag := origin_tag(stored)) is not None and not tag.weak]
+    tags = Counter(tag for _, tag in tagged)
+    return tuple(
+        stored for stored, tag in tagged if tags[tag] == 1 and _may_be_offered(stored, request, policy)
+    )
 
 
 def _may_be_offered(stored: Stored, request: ClientRequest, policy: CachePolicy) -> bool:
-    """Not if it is coded in a way the request does not ask for: many origins give one tag to all codings.  And not if
-    it was selected by credentials: nobody's tags are offered on behalf of another.
-    """
     asked = dict(selecting((name for name, _ in stored.vary), request, ignore_cookies=policy.ignore_cookies))
     differing = {name for name, value in stored.vary if asked[name] != value}
     if not is_coded(stored.representation.fields):
         differing.discard("accept-encoding")
-    return differing.isdisjoint({"accept-encoding", "authorization", "cookie"})
+    return differing <= _OFFERABLE
 
 
 def usable_shared(stored: Stored, request: ClientRequest, policy: CachePolicy) -> bool:

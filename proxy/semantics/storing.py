@@ -103,7 +103,7 @@ def judge(request: ClientRequest, status: int, fields: Fields, policy: CachePoli
     if scope is Scope.PARTITION and not _lasting_credentials(request):
         return Pass(NoStore.CREDENTIALS)
     is_media = status == 200 and policy.is_media(fields)
-    variant = selecting(_vary_names(fields, is_media), request, ignore_cookies=policy.ignore_cookies)
+    variant = selecting(_vary_names(request, fields, is_media), request, ignore_cookies=policy.ignore_cookies)
     kept, withheld = divided(fields, policy)
     kept.setdefault("Date", format_http_date(now))
     return Store(scope, kept, variant, withheld)
@@ -155,9 +155,15 @@ def divided(fields: Fields, policy: CachePolicy) -> tuple[CIMultiDict[str], CIMu
     return ours, theirs
 
 
-def _vary_names(fields: Fields, is_media: bool) -> list[str]:
-    """What an answer varies on; its coding too, which legacy origins forget, or name where there is none."""
+def _vary_names(request: ClientRequest, fields: Fields, is_media: bool) -> list[str]:
+    """What an answer varies on; its coding too, which legacy origins forget, or name where there is none.
+
+    And the site that may read it, where the answer only repeats who asks.
+    """
     names = [name.lower() for name in list_members(joined(fields, "Vary") or "")]
+    reader = joined(fields, "Access-Control-Allow-Origin")
+    if reader is not None and reader == joined(request.fields, "Origin"):
+        names.append("origin")
     if is_coded(fields):
         return [*names, "accept-encoding"]
     return [name for name in names if name != "accept-encoding"] if is_media else names

@@ -14,20 +14,23 @@ MOST_OFFERED: Final = 16
 """Tags in one If-None-Match: an origin need not read more."""
 
 
-def conditions(selected: Stored | None, siblings: Sequence[Stored] = ()) -> CIMultiDict[str]:
-    """The fields that ask an origin whether `selected`, or one of its siblings, holds: by its validators, not ours.
-
-    A date speaks of what the request selects, so that siblings are offered by their tags alone (section 4.3.1).
-    """
+def conditions(stored: Stored) -> CIMultiDict[str]:
+    """The fields that ask an origin whether a response still holds: by its validators, not ours (4.3.1)."""
     asked: CIMultiDict[str] = CIMultiDict()
-    offered = siblings if selected is None else (selected, *siblings)
-    tags = dict.fromkeys(str(tag) for each in offered if (tag := origin_tag(each)) is not None)
-    if tags:
-        asked["If-None-Match"] = ", ".join(list(tags)[:MOST_OFFERED])
-    modified = None if selected is None else _last_modified(selected.representation.fields)
-    if modified is not None:
+    if (tag := origin_tag(stored)) is not None:
+        asked["If-None-Match"] = str(tag)
+    if (modified := _last_modified(stored.representation.fields)) is not None:
         asked["If-Modified-Since"] = modified
     return asked
+
+
+def offer(siblings: Sequence[Stored]) -> CIMultiDict[str]:
+    """The field that asks whether one of these, which other requests select, answers this one too.
+
+    By their tags alone: a date speaks of what the request selects.
+    """
+    tags = [str(tag) for each in siblings if (tag := origin_tag(each)) is not None]
+    return CIMultiDict({"If-None-Match": ", ".join(tags[:MOST_OFFERED])} if tags else {})
 
 
 def origin_tag(stored: Stored) -> EntityTag | None:
@@ -82,6 +85,20 @@ def confirms(stored: Stored, fields: Fields) -> bool:
         return tag.weakly_matches(origin_tag) if tag.weak else tag.strongly_matches(origin_tag)
     modified = only(fields, "Last-Modified")
     return modified is None or modified == only(ours, "Last-Modified")
+
+
+def is_meant(stored: Stored, fields: Fields) -> bool:
+    """Whether a 304 with these fields says that this response, which another request selected, is the answer here.
+
+    It has to name the tag, and nothing that differs: an origin whose tags do not tell its variants apart is found out
+    by that, if it is found out at all.
+    """
+    told = ("Content-Type", "Content-Encoding", "Content-Language", "Content-Location")
+    same = all(
+        name not in fields or joined(fields, name) == joined(stored.representation.fields, name)
+        for name in told
+    )
+    return "ETag" in fields and same and confirms(stored, fields)
 
 
 def freshened(stored: Stored, fields: Fields, request_time: int, response_time: int) -> Stored:

@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from proxy.cache.cache import Cache
 from proxy.cache.lease import Lease
 from proxy.cache.wanted import Wanted
-from proxy.errors import ObjectChanged
+from proxy.errors import Unconfirmed
 from proxy.origin import Origin
 from proxy.routes import Route, Routed
 from proxy.semantics import forward
@@ -63,32 +63,34 @@ class Adapting:
     async def answer(self, exchange: Exchange, visit: Visit, request: ClientRequest, routed: Routed) -> None:
         """Raises AdapterError, ConnectionError, TimeoutError."""
         wanted = replace(self._wanted(request, routed), interim=exchange.interim, forwarded=visit.forwarded)
+        visit.key = wanted.shared_key.text if self._cache_status_key else None
+        successor: Lease | None = None
         for attempt in range(ATTEMPTS):
+            lease = successor or await self._cache.acquire(wanted)
             try:
-                await self._try(exchange, visit, wanted, routed)
+                await self._answer_from(lease, exchange, visit, request, routed)
                 return
-            except ObjectChanged:
+            except Unconfirmed:
                 if exchange.started or attempt == ATTEMPTS - 1:
                     raise
+                successor = lease.succeeded()
+            finally:
+                lease.close()
 
-    async def _try(self, exchange: Exchange, visit: Visit, wanted: Wanted, routed: Routed) -> None:
-        """Raises ObjectChanged, too; as long as the exchange has not started, there is a new answer to be had."""
-        request = wanted.request
-        visit.key = wanted.shared_key.text if self._cache_status_key else None
-        lease = await self._cache.acquire(wanted)
+    async def _answer_from(
+        self, lease: Lease, exchange: Exchange, visit: Visit, request: ClientRequest, routed: Routed
+    ) -> None:
+        """Raises Unconfirmed, too; as long as the exchange has not started, there is a new answer to be had."""
         visit.status = lease.status
         if visit.key is not None:
             visit.key = lease.key or visit.key
-        try:
-            available = await _settle_length(lease, request, routed.route)
-            response = _plan(lease, request, routed, available)
-            if not await _is_confirmed(lease, response, routed.route):
-                response = _plan(lease, _without(request, *UNCONFIRMED), routed, available)
-            visit.ignored_range(response.range_ignored)
-            fields = self._fields(response, lease, request, routed, visit)
-            await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))
-        finally:
-            lease.close()
+        available = await _settle_length(lease, request, routed.route)
+        response = _plan(lease, request, routed, available)
+        if not await _is_confirmed(lease, response, routed.route):
+            response = _plan(lease, _without(request, *UNCONFIRMED), routed, available)
+        visit.ignored_range(response.range_ignored)
+        fields = self._fields(response, lease, request, routed, visit)
+        await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))
 
     async def invalidate(self, request: ClientRequest, routed: Routed) -> None:
         """`request` has changed something: forget what a GET of its target, here `routed`, was answered with."""
@@ -123,6 +125,7 @@ class Adapting:
             replace(request, host=authority(request.host, request.scheme)),
             host=route.host,
             key=route.key,
+            ignore_cookies=route.policy.ignore_cookies,
             via=self._name,
             trusted_peer=forward.is_trusted(request.peer, self._trusted),
         )

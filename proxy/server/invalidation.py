@@ -13,8 +13,8 @@ from proxy.semantics.fields import Fields
 from proxy.semantics.normalization import authority
 from proxy.semantics.request import ClientRequest
 
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
-"""Methods that change nothing (RFC 9110 section 9.2.1, RFC 4918, 3253 and 5323); any other may have."""
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "QUERY", "REPORT", "SEARCH"})
+"""Methods that change nothing, by the registry (RFC 9110 section 18.2); any other may have."""
 
 _REFERENCE: Final = re.compile(  # RFC 3986 appendix B
     r"(?:(?P<scheme>[A-Za-z][^:/?#]*):)?(?://(?P<authority>[^/?#]*))?"

@@ -2,6 +2,7 @@
 writers.  It is derived from the head files; a broken one is put aside and made anew.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,10 +50,10 @@ CREATE TRIGGER object_removed AFTER DELETE ON objects
 
 @contextmanager
 def _mapped() -> Iterator[None]:
-    """SQLite's errors as ours."""
+    """SQLite's errors, and those of its file, as ours."""
     try:
         yield
-    except apsw.Error as error:
+    except (apsw.Error, OSError) as error:
         raise SpoolError(f"the spool's index failed: {error}") from error
 
 
@@ -241,6 +242,7 @@ class _OtherFormat(Exception):
 
 
 def _connect(path: Path) -> apsw.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # URLs may be secrets
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_TIMEOUT)
     connection.execute("PRAGMA journal_mode = WAL")

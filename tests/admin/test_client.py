@@ -143,3 +143,27 @@ async def test_a_service_without_an_admin_listener(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(json.dumps(sections))
     status, _, errors = await run(tmp_path, URL)
     assert (status, errors.startswith("error: the config has no admin listener")) == (1, True)
+
+
+async def test_the_token_is_not_shown_to_whoever_else_is_there(
+    stocked: Adapter, origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    """The main listener in place of the admin one would hand it on to the backend."""
+    port = stocked.url.removeprefix("http://").rstrip("/")
+    status, _, errors = await run(tmp_path, "--admin", port, "--token", TOKEN, "--all")
+    assert status == 1
+    assert "is not range-adapter's admin listener" in errors
+    assert all(TOKEN not in (request.header("Authorization") or "") for request in origin.requests)
+
+
+@pytest.mark.parametrize("arguments", [[""], ["--tag", ""], ["/a", ""]])
+async def test_nothing_is_no_url(tmp_path: Path, arguments: list[str]) -> None:
+    status, _, errors = await run(tmp_path, *arguments)
+    assert status == 2
+    assert "empty" in errors
+
+
+async def test_an_address_that_is_none(tmp_path: Path) -> None:
+    status, _, errors = await run(tmp_path, "--admin", "nonsense", "--all")
+    assert status == 2
+    assert "there is no service at 'nonsense'" in errors

@@ -320,3 +320,16 @@ async def test_purges_are_counted(stocked: Adapter) -> None:
         'range_adapter_purges_total{kind="tag",soft="true"} 2.0',
         'range_adapter_purges_total{kind="url",soft="true"} 1.0',
     ]
+
+
+async def test_a_body_that_is_not_coded_as_it_says(stocked: Adapter) -> None:
+    async with Wire(str(stocked.service.admin_address)) as wire:
+        fields = {
+            "Authorization": f"Bearer {TOKEN}",
+            "Content-Type": "application/json",
+            "Content-Encoding": "gzip",
+        }
+        await wire.request("POST", "/purge", fields.items(), b'{"all": true}')
+        response = await wire.response()
+    assert response.status == 400
+    assert "cannot be read" in json.loads(response.body)["error"]

@@ -29,7 +29,9 @@ def relayed(asked: ClientRequest, *, trusted: bool = False, upgrade: str | None 
 def filled(
     asked: ClientRequest, *, host: str | None = "origin:80", key: KeyRules = KEY, trusted: bool = False
 ) -> CIMultiDict[str]:
-    return fill_fields(asked, host=host, key=key, via="range-adapter", trusted_peer=trusted)
+    return fill_fields(
+        asked, host=host, key=key, ignore_cookies=("_ga*",), via="range-adapter", trusted_peer=trusted
+    )
 
 
 ADDED = {"Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Via"}
@@ -278,3 +280,19 @@ def test_a_peer_is_trusted_by_its_network_in_whatever_form_its_address_comes() -
     assert is_trusted("fd00::1", TRUSTED)
     assert not is_trusted("192.0.2.1", TRUSTED)
     assert not is_trusted("unix", TRUSTED)
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (["session=1"], "session=1"),
+        (["_ga=1; session=1; _gat=2; b=3"], "session=1; b=3"),
+        (["b=3", "a=1"], "b=3; a=1"),
+        (["_ga=1"], None),
+        (["_ga=1, session=2"], None),
+        ([" ; "], None),
+    ],
+)
+def test_a_fill_tells_only_of_cookies_that_count(sent: list[str], told: str | None) -> None:
+    fields = filled(request([("Cookie", line) for line in sent]))
+    assert fields.getall("Cookie", [None]) == [told]

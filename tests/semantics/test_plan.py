@@ -556,3 +556,16 @@ def test_what_could_be_taken_for_a_content_range_is_dropped(told: str, passes: b
     partial = answer({"Range": "bytes=0-1"}, representation)
     assert partial.fields.getall("Content-Range") == ["bytes 0-1/10"]
     assert "Content-Range" not in answer({"If-Match": '"x"'}, representation).fields
+
+
+@pytest.mark.parametrize("lines", [{"If-Match": '"other"'}, {"Range": "bytes=5000-"}])
+def test_no_cache_may_keep_an_error_of_ours_by_any_targeted_field(lines: dict[str, str]) -> None:
+    told = {
+        "Cache-Control": "max-age=60",
+        "CDN-Cache-Control": "max-age=60",
+        "Own-Cache-Control": "max-age=60",
+    }
+    response = answer(lines, stored(told, 1000))
+    assert response.status in {412, 416}
+    named = [(name, value) for name, value in response.fields.items() if "cache-control" in name.lower()]
+    assert named == [("Cache-Control", "no-store")]

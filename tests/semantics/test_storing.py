@@ -276,3 +276,21 @@ def test_what_a_query_that_is_not_in_the_key_made_is_not_stored(status: int) -> 
     assert isinstance(judge(asked, 200, fields, policy, NOW), Store)
     assert isinstance(judge(request(), status, fields, policy, NOW), Store)
     assert isinstance(judge(asked, status, fields, CachePolicy(), NOW), Store)
+
+
+@pytest.mark.parametrize(
+    ("asks", "may_read", "varies"),
+    [
+        ("https://a.example", "https://a.example", True),
+        ("https://a.example", "*", False),
+        ("https://a.example", "https://b.example", False),
+        (None, "https://a.example", False),
+        ("https://a.example", None, False),
+    ],
+)
+def test_an_answer_that_repeats_who_may_read_it_is_for_that_site(
+    asks: str | None, may_read: str | None, varies: bool
+) -> None:
+    lines = VIDEO | ({"Access-Control-Allow-Origin": may_read} if may_read else {})
+    stored = kept(lines, asked=request({"Origin": asks} if asks else {}))
+    assert stored.vary == ((("origin", asks),) if varies else ())

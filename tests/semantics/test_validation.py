@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 from proxy.semantics.fields import format_http_date
 from proxy.semantics.freshness import Scope, Stored, current_age
 from proxy.semantics.representation import Representation
-from proxy.semantics.validation import conditions, confirms, describes, freshened
+from proxy.semantics.validation import conditions, confirms, describes, freshened, is_meant
 from proxy.semantics.validators import EntityTag, origin_validators
 from tests.semantics.exchanges import Lines
 
@@ -174,3 +174,24 @@ def test_a_head_that_names_nothing_to_tell_by_speaks_of_nothing() -> None:
     plain = {"Content-Type": "video/mp4"}
     assert not describes(stored(plain), 200, CIMultiDict(plain), None)
     assert describes(stored(plain), 200, CIMultiDict(plain), 1000)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [
+        ({"ETag": '"x"'}, True),
+        ({"ETag": 'W/"x"'}, True),
+        ({"ETag": '"y"'}, False),
+        ({}, False),
+        ({"Last-Modified": date(-9)}, False),
+        ({"ETag": '"x"', "Content-Language": "de"}, True),
+        ({"ETag": '"x"', "Content-Language": "en"}, False),
+        ({"ETag": '"x"', "Content-Location": "/other"}, False),
+        ({"ETag": '"x"', "Content-Type": "text/html"}, False),
+        ({"ETag": '"x"', "Content-Encoding": "gzip"}, False),
+    ],
+)
+def test_a_304_means_another_requests_response_only_if_nothing_in_it_differs(
+    theirs: Lines, expected: bool
+) -> None:
+    assert is_meant(stored(FILM | {"Content-Language": "de"}), CIMultiDict(theirs)) is expected

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from proxy.semantics.purging import Everything
 from tests.conftest import Adapter, StartAdapter
-from tests.scripted_origin import Body, Chunk, Cut, Head, Pause, Script, ScriptedOrigin
+from tests.scripted_origin import Body, Chunk, Cut, Head, Pause, Script, ScriptedOrigin, Step
 from tests.together import until
 from tests.wire import Response, Truncated, Wire
 
@@ -93,6 +94,7 @@ async def test_other_bytes_are_another_generation(adapter: Adapter, origin: Scri
         assert response.fields["ETag"] != tag
         ranged = await wire.get("/film", Range="bytes=699999-700001", If_Range=tag)
         assert (ranged.status, ranged.body) == (200, OTHER)
+        await until(lambda: adapter.service._cache.idle)
     assert origin.count("/film") == 2
     assert adapter.service._cache.spool.usage()[1] == 1
 
@@ -156,18 +158,28 @@ async def test_the_same_bytes_without_a_length_keep_their_tag(
         assert "hit" in (await wire.get("/film")).cache_status
 
 
-async def test_a_shorter_body_that_ends_with_its_connection_is_a_broken_one(
-    adapter: Adapter, origin: ScriptedOrigin
+async def test_an_early_end_of_the_connection_is_doubted_once(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
 ) -> None:
+    adapter = await start_adapter(defaults={"cache": {"stale_if_error": "0s"}})
     async with adapter.wire() as wire:
         tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
-        origin.once("/film", [Head(200, FRESH | {"Content-Type": "video/mp4"}), Body(FILM[:5000]), Cut()])
+        short: list[Step] = [Head(200, FRESH | {"Content-Type": "video/mp4"}), Body(FILM[:5000]), Cut()]
+        origin.once("/film", short)
         with pytest.raises(Truncated):
             await wire.get("/film")
         await until(lambda: adapter.service._cache.idle)
-        origin.serve("/film", FILM, headers=FRESH)
+        origin.serve("/film", FILM, headers=STALE)
         async with adapter.wire() as other:
             assert (await other.get("/film")).fields["ETag"] == tag, "what was stored is there yet"
+            await until(lambda: adapter.service._cache.idle)
+        origin.on("/film", short)
+        async with adapter.wire() as other, adapter.wire() as late:
+            await other.request("GET", "/film", Range="bytes=9000-")
+            response = await other.response()
+            assert (response.status, response.fields["Content-Range"]) == (416, "bytes */5000")
+            await until(lambda: adapter.service._cache.idle)
+            assert (await late.get("/film")).body == FILM[:5000], "it has come twice"
 
 
 @pytest.mark.parametrize(
@@ -207,6 +219,99 @@ async def test_open_readers_go_on_over_a_comparison(adapter: Adapter, origin: Sc
         await until(lambda: adapter.service._cache.idle)
         assert await slow.body(len(big)) == big
     assert origin.count("/big") == 2
+
+
+async def test_reloads_share_one_comparison_too(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    origin.serve("/film", FILM)
+    async with adapter.wire() as wire, adapter.wire() as other, adapter.wire() as third:
+        tag = (await wire.get("/film")).fields["ETag"]
+        await until(lambda: adapter.service._cache.idle)
+        gate = origin.gate("/film", at=1000)
+        await wire.request("GET", "/film", Cache_Control="no-cache")
+        await gate.reached()
+        await other.request("GET", "/film", Cache_Control="no-cache")
+        await until(lambda: adapter.service.in_progress == 2)
+        plain = await third.get("/film", Range="bytes=-9")
+        assert (plain.body, plain.fields["ETag"]) == (FILM[-9:], tag), "what is fresh goes on serving"
+        assert "hit" in plain.cache_status
+        gate.open()
+        for each in (wire, other):
+            response = await each.response()
+            assert (response.body, response.fields["ETag"]) == (FILM, tag)
+    assert origin.count("/film") == 2
+    assert adapter.service._cache.spool.usage() == (len(FILM), 1)
+
+
+async def test_a_reload_of_what_has_changed_asks_once_and_gets_all_that_is_its_own(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    origin.serve("/film", FILM, headers={"Cache-Control": "public, max-age=60"})
+    async with adapter.wire() as wire:
+        await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        news = {"Cache-Control": "public, max-age=60", "Set-Cookie": "seen=1"}
+        origin.serve("/film", OTHER[::-1], headers=news)
+        response = await wire.get("/film", Cache_Control="no-cache")
+        assert (response.body, response.fields["Set-Cookie"]) == (OTHER[::-1], "seen=1")
+        assert response.cache_status.endswith("fwd=request;fwd-status=200;stored")
+        await until(lambda: adapter.service._cache.idle)
+        assert "Set-Cookie" not in (await wire.get("/film")).fields
+    assert origin.count("/film") == 2
+
+
+async def test_an_older_date_does_not_bring_the_old_one_back(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    async with adapter.wire() as wire:
+        await stored_stale(wire, origin, adapter, Date="Sun, 06 Nov 1994 08:49:37 GMT")
+        origin.serve("/film", OTHER[::-1], headers=FRESH | {"Date": "Sat, 05 Nov 1994 08:49:37 GMT"})
+        for _ in range(2):
+            assert (await wire.get("/film")).body == OTHER[::-1]
+            await until(lambda: adapter.service._cache.idle)
+
+
+async def test_what_has_changed_may_need_the_room_of_what_it_was(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start_adapter(spool={"max_size": "1500KiB"})
+    async with adapter.wire() as wire:
+        await stored_stale(wire, origin, adapter)
+        origin.serve("/film", OTHER[::-1], headers=FRESH)
+        assert (await wire.get("/film")).body == OTHER[::-1]
+        await until(lambda: adapter.service._cache.idle)
+        assert (await wire.get("/film")).body == OTHER[::-1]
+
+
+async def test_a_soft_purge_in_between_leaves_the_object(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    cache = adapter.service._cache
+    async with adapter.wire() as wire:
+        await stored_stale(wire, origin, adapter)
+        origin.serve("/film", FILM, headers=FRESH)
+        gate = origin.gate("/film", at=1000)
+        await wire.request("GET", "/film")
+        await gate.reached()
+        await cache.purge(Everything(), soft=True)
+        gate.open()
+        assert (await wire.response()).body == FILM
+        await until(lambda: cache.idle)
+        assert cache.spool.usage()[1] == 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_while_the_origin_breaks_off_what_is_stored_may_serve(
+    adapter: Adapter, origin: ScriptedOrigin, known: bool
+) -> None:
+    async with adapter.wire() as wire:
+        tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
+        framing = {"Content-Length": str(len(FILM))} if known else {"Transfer-Encoding": "chunked"}
+        head = Head(200, FRESH | {"Content-Type": "video/mp4"} | framing)
+        piece: Body | Chunk = Body(FILM[:5000]) if known else Chunk(FILM[:5000])
+        origin.on("/film", [head, piece, Cut()])
+        response = await wire.get("/film", Range="bytes=500000-500009")
+        assert (response.status, response.body) == (206, FILM[500_000:500_010])
+        assert response.fields["ETag"] == tag
+        assert "detail=stale-if-error" in response.cache_status
+    assert origin.count("/film") == 1 + 1
 
 
 async def test_many_clients_share_one_comparison(adapter: Adapter, origin: ScriptedOrigin) -> None:

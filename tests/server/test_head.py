@@ -135,8 +135,8 @@ async def test_an_empty_object(adapter: Adapter, origin: ScriptedOrigin) -> None
 
 # --- What the origin's own answer to HEAD does to what is stored (RFC 9111 section 4.3.5) ----------
 
-STALE = {"Cache-Control": "max-age=60", "Age": "60", "Content-Type": "video/mp4"}
-RENEWED = {"Cache-Control": "max-age=60", "X-New": "1", "Content-Type": "video/mp4"}
+STALE = {"Cache-Control": "max-age=60", "Age": "60", "Content-Type": "video/mp4", "ETag": '"1"'}
+RENEWED = {"Cache-Control": "max-age=60", "X-New": "1", "Content-Type": "video/mp4", "ETag": '"1"'}
 
 
 def answering(head: Script, body: Script) -> Callable[[OriginRequest], Script]:
@@ -164,7 +164,7 @@ async def test_a_head_for_what_is_stale_freshens_it(adapter: Adapter, origin: Sc
         [Head(405, {"Content-Length": "0"})],
         [Head(501, {"Content-Length": "0"})],
         [Head(200, RENEWED | {"Content-Length": "0"})],
-        [Head(200, RENEWED)],
+        [Head(200, RENEWED | {"Content-Length": "5"})],
         [Head(200, RENEWED | {"Content-Length": str(len(FILM)), "Content-Type": "text/html"})],
         [Head(200, RENEWED | {"Content-Length": str(len(FILM)), "ETag": '"new"'})],
         [Head(302, {"Location": "/login", "Content-Length": "0"})],
@@ -183,3 +183,16 @@ async def test_where_that_says_something_else_the_object_is_fetched(
         assert (response.status, response.fields["Content-Length"]) == (200, str(len(FILM)))
         assert response.fields["X-New"] == "1"
     assert [request.method for request in origin.requests] == ["GET", "HEAD", "GET"]
+
+
+async def test_a_length_alone_does_not_freshen(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    """Other bytes may have the same length: they are fetched and compared."""
+    head = {"Cache-Control": "max-age=60", "Content-Type": "video/mp4", "Content-Length": "4"}
+    origin.on("/film", answering([Head(200, head)], [Head(200, head | {"Age": "60"}), Body(b"old!")]))
+    async with adapter.wire() as wire:
+        tag = (await wire.get("/film")).fields["ETag"]
+        await until(lambda: adapter.service._cache.idle)
+        origin.on("/film", answering([Head(200, head)], [Head(200, head), Body(b"new!")]))
+        assert (await wire.head("/film")).fields["ETag"] != tag
+        assert (await wire.get("/film")).body == b"new!"
+    assert "HEAD" not in {request.method for request in origin.requests}

@@ -1,5 +1,7 @@
 """What is stale may serve while the origin fails, or while it is asked (RFC 5861), and never against its will."""
 
+from ipaddress import ip_network
+
 import pytest
 
 from tests.conftest import Adapter, StartAdapter
@@ -144,6 +146,76 @@ async def test_a_success_ends_the_sparing(adapter: Adapter, origin: ScriptedOrig
         assert "hit" in (await wire.get("/film")).cache_status
 
 
+async def test_one_clients_odd_request_does_not_keep_the_origin_from_others(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    adapter.service._handler._trusted = (ip_network("127.0.0.1"),)
+    adapter.service._handler._adapting._trusted = adapter.service._handler._trusted
+    async with adapter.wire() as wire:
+        await store(wire, adapter, origin, "max-age=60")
+        origin.once("/film", [Head(503, {"Content-Length": "0"})])
+        assert (await wire.get("/film", X_Forwarded_For="192.0.2.1")).body == FILM
+        origin.serve("/film", FILM[::-1], headers={"Cache-Control": "max-age=60", "ETag": '"2"'})
+        assert (await wire.get("/film", X_Forwarded_For="192.0.2.1")).body == FILM, (
+            "it is spared for this one"
+        )
+        assert (await wire.get("/film", X_Forwarded_For="192.0.2.2")).body == FILM[::-1]
+
+
+async def test_an_origin_that_is_gone_is_spared_for_all_who_share_the_object(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    async with adapter.wire() as wire:
+        await store(wire, adapter, origin, "public, max-age=60")
+        origin.on("/film", [Raw(b"no answer\r\n\r\n")])
+        for number in range(5):
+            assert (await wire.get("/film", Cookie=f"session={number}")).body == FILM
+    assert origin.count("/film") == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Head(404, {"Content-Length": "0"}),
+        Head(410, {"Content-Length": "0"}),
+        Head(200, {"Content-Length": "0", "Cache-Control": "no-store"}),
+    ],
+)
+async def test_what_the_origin_has_taken_back_does_not_return(
+    adapter: Adapter, origin: ScriptedOrigin, answer: Head
+) -> None:
+    async with adapter.wire() as wire:
+        await store(wire, adapter, origin, "max-age=60, stale-if-error=600")
+        origin.once("/film", [answer])
+        assert (await wire.get("/film")).status == answer.status
+        origin.on("/film", [Head(503, {"Content-Length": "0"})])
+        assert (await wire.get("/film")).status == 503
+
+
+async def test_to_a_client_with_credentials_it_may_be_another_answer(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    async with adapter.wire() as wire:
+        await store(wire, adapter, origin, "public, max-age=60, stale-if-error=600")
+        origin.once("/film", [Head(404, {"Content-Length": "0"})])
+        assert (await wire.get("/film", Cookie="session=1")).status == 404
+        origin.on("/film", [Head(503, {"Content-Length": "0"})])
+        assert (await wire.get("/film")).body == FILM
+
+
+async def test_an_error_that_a_reload_got_does_not_replace_what_is_fresh(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    origin.serve("/film", FILM, headers={"Cache-Control": "max-age=60"})
+    async with adapter.wire() as wire:
+        await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        origin.on("/film", [Head(404, {"Content-Length": "0", "Cache-Control": "max-age=60"})])
+        response = await wire.get("/film", Cache_Control="no-cache")
+        assert (response.status, "detail=fresh-kept" in response.cache_status) == (404, True)
+        assert (await wire.get("/film")).body == FILM
+
+
 # --- stale-while-revalidate -----------------------------------------------------------------------
 
 
@@ -213,3 +285,16 @@ async def test_the_route_may_allow_it(start_adapter: StartAdapter, origin: Scrip
     async with adapter.wire() as wire:
         await store(wire, adapter, origin, "max-age=60")
         assert "detail=stale-while-revalidate" in (await wire.get("/film")).cache_status
+
+
+async def test_a_refresh_that_breaks_off_is_not_tried_again_at_once(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    async with adapter.wire() as wire:
+        await store(wire, adapter, origin, "max-age=60, stale-while-revalidate=600")
+        lines = {"Content-Length": "9000", "Content-Type": "video/mp4", "Cache-Control": "max-age=60"}
+        origin.on("/film", [Head(200, lines), Body(FILM[:500]), Cut()])
+        for _ in range(5):
+            assert (await wire.get("/film")).body == FILM
+            await until(lambda: adapter.service._cache.idle)
+    assert origin.count("/film") == 2

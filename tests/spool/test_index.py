@@ -93,3 +93,11 @@ def test_it_survives(tmp_path: Path) -> None:
 def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
     with pytest.raises(SpoolError, match="index"):
         Index(tmp_path)
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    """URLs may be secrets, and private answers have their heads in it."""
+    index = Index(tmp_path / "index.sqlite")
+    index.add(entry().completed(10), used=1)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    index.close()
