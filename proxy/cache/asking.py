@@ -16,7 +16,15 @@ from proxy.semantics.fields import Fields
 from proxy.semantics.freshness import Scope
 from proxy.semantics.purging import tags_of
 from proxy.semantics.storing import UNASKED, Judgement, NoStore, Pass, Store, divided, judge
-from proxy.semantics.validation import can_be_validated, confirms, describes, freshened, is_meant
+from proxy.semantics.validation import (
+    can_be_validated,
+    confirms,
+    describes,
+    freshened,
+    is_meant,
+    is_personal,
+    news,
+)
 from proxy.spool.spool import Spool
 
 FAILURES = frozenset({500, 502, 503, 504})
@@ -177,6 +185,8 @@ class Asking:
             except SpoolError as error:
                 _log.warning("a validation could not be recorded", object=entry.label, why=str(error))
         _, withheld = divided(response.fields, wanted.policy)
+        if is_personal(entry.stored, response.fields):
+            withheld = news(response.fields)
         return Freshened(Held(fresh, held.fill), response.status, withheld)
 
     async def _forget(self, held: Held) -> None:

@@ -6,7 +6,15 @@ from typing import Final
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.semantics.fields import Fields, end_to_end, format_http_date, joined, only, parse_http_date
+from proxy.semantics.fields import (
+    Fields,
+    end_to_end,
+    format_http_date,
+    joined,
+    only,
+    parse_directives,
+    parse_http_date,
+)
 from proxy.semantics.freshness import Stored
 from proxy.semantics.validators import EntityTag
 
@@ -64,8 +72,6 @@ _OF_THE_STORED_BYTES: Final = frozenset(
         "vary",
     }
 )
-# Given to the one client whose request was validated, and not to those who come after.
-_OF_ONE_CLIENT: Final = frozenset({"set-cookie"})
 
 
 def confirms(stored: Stored, fields: Fields) -> bool:
@@ -101,19 +107,37 @@ def is_meant(stored: Stored, fields: Fields) -> bool:
     return "ETag" in fields and same and confirms(stored, fields)
 
 
+def is_personal(stored: Stored, fields: Fields) -> bool:
+    """Whether a 304 with these fields speaks to one client: it sets a cookie, and nothing says `public`."""
+    said = (parse_directives(each) for each in (fields, stored.representation.fields))
+    return "Set-Cookie" in fields and not any("public" in directives for directives in said)
+
+
+def news(fields: Fields) -> CIMultiDict[str]:
+    """What a 304 tells of the answer that it stands for, and not of the stored bytes."""
+    told = end_to_end(fields).items()
+    return CIMultiDict((name, value) for name, value in told if name.lower() not in _OF_THE_STORED_BYTES)
+
+
+def _is_of_freshness(name: str) -> bool:
+    return name in {"age", "date", "expires", "pragma"} or name.endswith("cache-control")
+
+
 def freshened(stored: Stored, fields: Fields, request_time: int, response_time: int) -> Stored:
     """The stored response after a 304 with these fields, sent for and received at these times (section 3.2).
 
     Validators stay as they are: they name a generation of bytes.  Judge the outcome again: the 304 may have
-    brought a `no-store`.
+    brought a `no-store`.  One that `is_personal` renews no more than how long the response is fresh.
     """
-    news = end_to_end(fields)
-    kept = _OF_THE_STORED_BYTES | _OF_ONE_CLIENT
+    told = news(fields)
+    told.popall("Set-Cookie", None)  # for the one client whose request was validated
+    if is_personal(stored, fields):
+        told = CIMultiDict((name, value) for name, value in told.items() if _is_of_freshness(name.lower()))
     # An old Age or Date would count the time before this validation twice.
-    replaced = ({name.lower() for name in news} | {"age", "date"}) - kept
+    replaced = {name.lower() for name in told} | {"age", "date"}
     old = stored.representation.fields
     merged = CIMultiDict((name, value) for name, value in old.items() if name.lower() not in replaced)
-    merged.extend((name, value) for name, value in news.items() if name.lower() in replaced)
+    merged.extend(told)
     merged.setdefault("Date", format_http_date(response_time))
     return replace(
         stored,

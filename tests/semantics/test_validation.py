@@ -85,7 +85,7 @@ def test_a_304_renews_what_is_said_about_the_response_and_leaves_its_bytes_alone
         CIMultiDict(
             [
                 ("Date", date(20)),
-                ("Cache-Control", "max-age=60"),
+                ("Cache-Control", "public, max-age=60"),
                 ("Content-Type", "text/plain"),
                 ("Content-Length", "0"),
                 ("Content-Encoding", "br"),
@@ -107,7 +107,7 @@ def test_a_304_renews_what_is_said_about_the_response_and_leaves_its_bytes_alone
     assert sorted(new.representation.fields.items()) == sorted(
         [
             ("Date", date(20)),
-            ("Cache-Control", "max-age=60"),
+            ("Cache-Control", "public, max-age=60"),
             ("Content-Type", "video/mp4"),
             ("Content-Length", "1000"),
             ("Content-Encoding", "gzip"),
@@ -195,3 +195,10 @@ def test_a_304_means_another_requests_response_only_if_nothing_in_it_differs(
     theirs: Lines, expected: bool
 ) -> None:
     assert is_meant(stored(FILM | {"Content-Language": "de"}), CIMultiDict(theirs)) is expected
+
+
+def test_a_304_that_sets_a_cookie_renews_the_lifetime_alone() -> None:
+    old = stored({"ETag": '"x"', "Cache-Control": "max-age=5", "Date": date(-9), "X-Old": "1"})
+    told = {"Cache-Control": "max-age=9", "Date": date(), "Set-Cookie": "a=1", "X-CSRF-Token": "hers"}
+    fields = freshened(old, CIMultiDict(told), NOW, NOW).representation.fields
+    assert dict(fields) == {"ETag": '"x"', "Cache-Control": "max-age=9", "Date": date(), "X-Old": "1"}

@@ -78,3 +78,21 @@ async def test_a_withheld_field_that_we_write_ourselves_stays_ours(
         first, second = await wire.get("/film"), await wire.get("/film")
         assert first.fields.getall("ETag") == second.fields.getall("ETag")
         assert first.fields["ETag"] != '"theirs"'
+
+
+async def test_what_a_304_that_sets_a_cookie_brings_is_for_that_client_too(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    origin.serve("/film", FILM, headers={"Cache-Control": "max-age=60", "Age": "60", "ETag": '"1"'})
+    async with adapter.wire() as wire:
+        await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        news = {"Cache-Control": "max-age=60", "ETag": '"1"', "Set-Cookie": "a=1", "X-CSRF-Token": "hers"}
+        origin.on("/film", [Head(304, news)])
+        response = await wire.get("/film")
+        assert (response.body, response.fields["X-CSRF-Token"]) == (FILM, "hers")
+        assert response.fields["Set-Cookie"] == "a=1"
+        assert response.fields.getall("Content-Length") == [str(len(FILM))]
+        again = await wire.get("/film")
+        assert "hit" in again.cache_status
+        assert "X-CSRF-Token" not in again.fields
