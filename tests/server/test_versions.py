@@ -28,10 +28,11 @@ class Changing:
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
         self._number = 0
+        self.settled = False
 
     def __call__(self, request: OriginRequest) -> Script:
-        self._number += self._dice.random() < 0.3
-        body = version(self._number)
+        self._number += not self.settled and self._dice.random() < 0.3
+        body = self.current
         fields = {
             "Content-Type": "video/mp4",
             "Cache-Control": self._dice.choice(("max-age=60", "max-age=0")),
@@ -41,7 +42,7 @@ class Changing:
         )
         if request.method == "HEAD":
             return [Head(200, fields | {"Content-Length": str(len(body))})]
-        broken = self._dice.random() < 0.1
+        broken = not self.settled and self._dice.random() < 0.1
         match self._dice.randrange(3):
             case 0:
                 end = [Cut()] if broken else [Chunk(b"")]
@@ -56,6 +57,10 @@ class Changing:
             case _:
                 rest = [Cut()] if broken else [Body(body[90_000:])]
                 return [Head(200, fields | {"Content-Length": str(len(body))}), Body(body[:90_000]), *rest]
+
+    @property
+    def current(self) -> bytes:
+        return version(self._number)
 
 
 class Client:
@@ -118,7 +123,8 @@ class Client:
 @pytest.mark.parametrize("seed", range(8))
 async def test_no_tag_stands_for_two_bodies(adapter: Adapter, origin: ScriptedOrigin, seed: int) -> None:
     dice, bodies = random.Random(seed), dict[str, bytes]()
-    origin.on("/film", Changing(dice))
+    film = Changing(dice)
+    origin.on("/film", film)
     cache = adapter.service._cache
 
     async def purging() -> None:
@@ -132,6 +138,11 @@ async def test_no_tag_stands_for_two_bodies(adapter: Adapter, origin: ScriptedOr
     purger.cancel()
     await until(lambda: cache.idle and adapter.service.in_progress == 0)
     await cache.spool.purged()
+    film.settled = True
+    async with adapter.wire() as wire:
+        for wish in ("no-cache", "no-cache", "max-age=5"):
+            assert (await wire.get("/film", Cache_Control=wish)).body == film.current
+            await until(lambda: cache.idle)
     assert len(bodies) > 3
     assert cache.spool.being_read == 0
     assert cache.spool.room.used == cache.spool.usage()[0]
