@@ -1,0 +1,1 @@
+"""What holds this project together: everything runs on real sockets, real files and real processes."""
