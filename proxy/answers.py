@@ -119,7 +119,8 @@ def _stored(
     )
     age = current_age(stored, now, granted.basis)
     ttl = granted.seconds - age
-    allowed = grace(fields, policy, granted)
+    # Without the origin's yes nobody gets what is stored, and while it fails there is none.
+    allowed = Grace() if policy.authorize is not None else grace(fields, policy, granted)
     remembered = 0.0 if policy.authorize is None else policy.authorize.ttl
     for_all = verdict.scope is Scope.SHARED
     because = [*governed, lifetime_fact(granted, answer.fields, policy)]

@@ -101,6 +101,10 @@ class OriginUnreachable(OriginError):
     reason = "origin-unreachable"
 
 
+class OriginDown(OriginUnreachable):
+    """No connection at all: refused, no route, no such name.  That is nobody's request's fault."""
+
+
 class OriginTimeout(OriginError):
     """No connection, no head, or no further byte in time."""
 

@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from proxy.errors import (
+    OriginDown,
     OriginError,
     OriginMalformed,
     OriginTimeout,
@@ -217,6 +218,8 @@ def _mapped(origin: str) -> Iterator[None]:
         raise OriginTruncated(f"origin {origin} broke off its body: {describe(error)}") from error
     except (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError) as error:
         raise OriginMalformed(f"origin {origin} did not speak HTTP: {describe(error)}") from error
+    except aiohttp.ClientConnectorError as error:
+        raise OriginDown(f"cannot reach origin {origin}: {describe(error)}") from error
     except (aiohttp.ClientConnectionError, ConnectionError, ssl.SSLError) as error:
         raise OriginUnreachable(f"cannot reach origin {origin}: {describe(error)}") from error
     except (aiohttp.ClientError, OSError) as error:

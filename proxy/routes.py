@@ -164,6 +164,11 @@ class RouteTable:
     def __init__(self, config: Config) -> None:
         self.rules = tuple(_rule(section, config) for section in config.routes)
 
+    @property
+    def policies(self) -> tuple[CachePolicy, ...]:
+        """Of all routes, each once."""
+        return tuple(dict.fromkeys(rule.route.policy for rule in self.rules if rule.route is not None))
+
     def match(self, request: ClientRequest) -> Routed:
         """The route that takes the request.
 

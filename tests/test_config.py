@@ -941,6 +941,8 @@ def fits(value: Any, rule: dict[str, Any], root: dict[str, Any]) -> bool:
             return True
         case "integer", int():
             return not isinstance(value, bool)
+        case "number", int() | float():
+            return not isinstance(value, bool)
         case "null", None:
             return True
     return False
@@ -1090,3 +1092,14 @@ def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
 @given(st.dictionaries(_KEYS, _TREES, max_size=5))
 def test_any_tree_is_a_config_or_a_config_error(tree: dict[str, Any]) -> None:
     assert read_or_told(Document("tree", tree))
+
+
+def test_the_example_shows_every_key_of_the_cache() -> None:
+    text = Path("config.yaml").read_text("utf-8")
+    for name in Config.model_fields["defaults"].annotation.model_fields["cache"].annotation.model_fields:  # type: ignore[union-attr]
+        assert f"{name}:" in text, f"say in config.yaml what `{name}` is"
+
+
+def test_a_prefix_takes_no_star() -> None:
+    [fault] = faults(f'routes: [{{match: {{path_prefix: "/films/*"}}, origin: a}}]\n{ORIGIN}')
+    assert fault.endswith("a prefix takes no '*': it is for all that begins so; write /films/")

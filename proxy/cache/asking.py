@@ -6,14 +6,15 @@ from dataclasses import dataclass, field, replace
 import structlog
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from proxy.cache.answer import Answer
 from proxy.cache.fetch import Freshened, Held, Outcome, Passed
 from proxy.cache.filing import Filing
 from proxy.cache.wanted import Wanted
-from proxy.errors import OriginMalformed, SpoolError
-from proxy.origin import OriginRequest, OriginResponse
+from proxy.errors import OriginError, OriginMalformed, SpoolError
+from proxy.origin import OriginRequest
 from proxy.semantics.cache_status import Forward
 from proxy.semantics.fields import Fields
-from proxy.semantics.freshness import Scope
+from proxy.semantics.freshness import FAILURES, Scope
 from proxy.semantics.purging import tags_of
 from proxy.semantics.storing import UNASKED, Judgement, NoStore, Pass, Store, divided, judge
 from proxy.semantics.validation import (
@@ -27,14 +28,11 @@ from proxy.semantics.validation import (
 )
 from proxy.spool.spool import Spool
 
-FAILURES = frozenset({500, 502, 503, 504})
-"""Statuses by which an origin says that it fails (RFC 5861 section 4)."""
-
-GONE = frozenset({404, 410, 451})
+_GONE = frozenset({404, 410, 451})
 """Statuses by which an origin says that it has no more what it had."""
-OF_THE_REQUEST = frozenset({NoStore.CREDENTIALS, NoStore.REQUEST_NO_STORE, NoStore.UNKEYED_QUERY})
+_OF_THE_REQUEST = frozenset({NoStore.CREDENTIALS, NoStore.REQUEST_NO_STORE, NoStore.UNKEYED_QUERY})
 """Reasons not to store an answer that say nothing of it: another request's would be stored."""
-OF_THE_ANSWER = frozenset({NoStore.NO_STORE, NoStore.PRIVATE, NoStore.VARY_STAR})
+_OF_THE_ANSWER = frozenset({NoStore.NO_STORE, NoStore.PRIVATE, NoStore.VARY_STAR})
 """Reasons by which an origin says that nobody is to keep it."""
 
 FRESH_KEPT = "fresh-kept"
@@ -50,30 +48,28 @@ _log = structlog.stdlib.get_logger("cache")
 class Question:
     """Why the origin is asked, and what is stored that its answer may be about.
 
-    `stale` is what the request selects, or, without `selects`, the siblings whose tags are offered.  With a
-    `fallback`, an origin that fails is not to replace what is stored.
+    `candidates` are what the request selects, or, without `selects`, the siblings whose tags are offered.
     """
 
     reason: Forward
-    stale: tuple[Held, ...] = ()
+    candidates: tuple[Held, ...] = ()
     conditions: Fields = field(default_factory=CIMultiDict)
     selects: bool = True
-    fallback: bool = False
 
     @property
     def selected(self) -> Held | None:
         """What would answer the request if it were fresh enough."""
-        return self.stale[0] if self.stale and self.selects else None
+        return self.candidates[0] if self.candidates and self.selects else None
 
     @property
-    def spares_fresh(self) -> bool:
+    def wants_fresher(self) -> bool:
         """Is what is selected fresh, and the origin asked only because the client wants that?"""
         return self.selected is not None and self.reason is Forward.REQUEST
 
     def meant(self, fields: Fields) -> Held | None:
         """What a 304 with these fields speaks of."""
         speaks_of = confirms if self.selects else is_meant
-        return next((held for held in self.stale if speaks_of(held.current.stored, fields)), None)
+        return next((held for held in self.candidates if speaks_of(held.current.stored, fields)), None)
 
 
 class Asking:
@@ -97,13 +93,13 @@ class Asking:
         fields.extend(question.conditions)
         self.count += 1
         request_time, epoch = self._now(), self._spool.epoch
-        response = await wanted.origin.fetch_whole(
-            OriginRequest("GET", wanted.target, fields, interim=wanted.interim)
-        )
+        request = OriginRequest("GET", wanted.target, fields, interim=wanted.interim)
+        response = await wanted.origin.fetch_whole(request)
+        answer = Answer(response, request_time, epoch)
         try:
             if response.status != 304 or not question.conditions:
-                return await self.receive(wanted, question, response, request_time, epoch)
-            confirmed = await self._confirmed(wanted, question, response, request_time, epoch)
+                return await self.receive(wanted, question, answer)
+            confirmed = await self._confirmed(wanted, question, answer)
         except BaseException:
             response.close()
             raise
@@ -131,43 +127,33 @@ class Asking:
         request_time, epoch = self._now(), self._spool.epoch
         try:
             response = await wanted.origin.fetch(OriginRequest("HEAD", wanted.target, wanted.fields()))
-        except OriginMalformed:  # it sends a body, say
+        except OriginError:  # it breaks at HEAD, or sends a body; a GET will tell
             return None
         try:
             if not describes(held.current.stored, response.status, response.fields, response.content_length):
                 return None
-            return await self.freshen(wanted, held, response, request_time, epoch)
+            return await self.freshen(wanted, question, held, Answer(response, request_time, epoch))
         finally:
             response.close()
 
-    async def _confirmed(
-        self, wanted: Wanted, question: Question, response: OriginResponse, request_time: int, epoch: int
-    ) -> Freshened | None:
+    async def _confirmed(self, wanted: Wanted, question: Question, answer: Answer) -> Freshened | None:
         """What a 304 speaks of; None if that is nothing that we have, or allows no reuse."""
-        held = question.meant(response.fields)
-        if held is None:
-            return None
-        return await self.freshen(wanted, held, response, request_time, epoch, keep=question.selects)
+        held = question.meant(answer.response.fields)
+        return None if held is None else await self.freshen(wanted, question, held, answer)
 
     async def freshen(
-        self,
-        wanted: Wanted,
-        held: Held,
-        response: OriginResponse,
-        request_time: int,
-        epoch: int,
-        *,
-        keep: bool = True,
+        self, wanted: Wanted, question: Question, held: Held, answer: Answer, *, keep: bool | None = None
     ) -> Freshened | None:
-        """`held` with these news of it; None if it may not be reused any more.
+        """`held` with the news of it in an answer; None if it may not be reused any more.
 
-        Without `keep` the news are of a request that would not select it: for that one alone.
+        Without `keep` (default: if `held` is what the request selects) the news are for this request alone.
         """
-        entry = held.current
-        stored = freshened(entry.stored, response.fields, request_time, self._now())
+        keep = question.selects if keep is None else keep
+        entry, response = held.current, answer.response
+        stored = freshened(entry.stored, response.fields, answer.request_time, self._now())
         match self._judge(wanted, stored.representation.status, stored.representation.fields):
             case Pass(reason):
-                if keep and reason not in OF_THE_REQUEST:
+                if keep and reason not in _OF_THE_REQUEST and _may_end(wanted, question):
                     await self._forget(held)
                 return None
             case Store(Scope.PARTITION) if entry.partition is None:
@@ -176,7 +162,7 @@ class Asking:
                 representation = replace(stored.representation, fields=CIMultiDictProxy(verdict.fields))
                 stored = replace(stored, representation=representation)
         tags = tags_of(response.fields, wanted.policy.tag_fields) or entry.tags
-        fresh = replace(entry, stored=stored, tags=tags, epoch=epoch)
+        fresh = replace(entry, stored=stored, tags=tags, epoch=answer.epoch)
         if keep and held.fill is not None:
             held.fill.entry = fresh
         if keep and held.is_whole:
@@ -187,7 +173,7 @@ class Asking:
         _, withheld = divided(response.fields, wanted.policy)
         if is_personal(entry.stored, response.fields):
             withheld = news(response.fields)
-        return Freshened(Held(fresh, held.fill), response.status, withheld)
+        return Freshened(Held(fresh, held.fill), response.status, withheld, kept=keep)
 
     async def _forget(self, held: Held) -> None:
         """The origin has taken it back."""
@@ -198,32 +184,41 @@ class Asking:
 
     # A new answer
 
-    async def receive(
-        self, wanted: Wanted, question: Question, response: OriginResponse, request_time: int, epoch: int
-    ) -> Outcome:
+    async def receive(self, wanted: Wanted, question: Question, answer: Answer) -> Outcome:
+        """What becomes of an answer with a body of its own: it is stored, or passes."""
+        response, selected = answer.response, question.selected
         if response.status in UNASKED:
             raise OriginMalformed(f"the origin answered {response.status}, which nobody asked for")
-        if question.fallback and response.status in FAILURES:
-            return Passed(response, ORIGIN_FAILED)
         match self._judge(wanted, response.status, response.fields):
             case Pass(reason):
-                if question.selected is not None and self._is_taken_back(wanted, question, response, reason):
-                    await self._forget(question.selected)
+                if (
+                    selected is not None
+                    and _takes_back(response.status, reason)
+                    and _may_end(wanted, question)
+                ):
+                    await self._forget(selected)
                 return Passed(response, reason.value)
-            case Store() if response.status >= 400 and question.spares_fresh:
+            case Store() if response.status >= 300 and question.wants_fresher:
                 return Passed(response, FRESH_KEPT)
+            case Store() if response.status in FAILURES and selected is not None and selected.is_good:
+                return Passed(response, ORIGIN_FAILED)
             case Store() as verdict:
-                old = question.selected
-                return await self._filing.store(wanted, old, verdict, response, request_time, epoch)
-
-    @staticmethod
-    def _is_taken_back(wanted: Wanted, question: Question, response: OriginResponse, reason: NoStore) -> bool:
-        """Does this answer, not stored for `reason`, end what is stored for everybody?
-
-        Not while that is fresh, nor to a client with credentials: others may get another answer.
-        """
-        says_so = response.status in GONE or (response.status == 200 and reason in OF_THE_ANSWER)
-        return says_so and wanted.partition is None and question.reason is Forward.STALE
+                return await self._filing.store(wanted, selected, verdict, answer)
 
     def _judge(self, wanted: Wanted, status: int, fields: Fields) -> Judgement:
         return judge(wanted.request, status, fields, wanted.policy, self._now())
+
+
+def _takes_back(status: int, reason: NoStore) -> bool:
+    """Does an answer, not stored for `reason`, say that what is stored is no more, or is nobody's to keep?"""
+    if reason in _OF_THE_REQUEST:
+        return False
+    return status in _GONE or (status == 200 and reason in _OF_THE_ANSWER)
+
+
+def _may_end(wanted: Wanted, question: Question) -> bool:
+    """May an answer end what is stored for everybody?
+
+    Not while that is fresh, nor to a client with credentials: others may get another answer.
+    """
+    return wanted.partition is None and question.reason is Forward.STALE

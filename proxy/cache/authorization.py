@@ -10,7 +10,7 @@ differs from what is stored, and passes.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from hashlib import blake2b
 from typing import NamedTuple
@@ -18,14 +18,16 @@ from weakref import WeakValueDictionary
 
 from multidict import CIMultiDict
 
-from proxy.cache.asking import FAILURES, Asking, Question
+from proxy.cache.answer import Answer
+from proxy.cache.asking import Asking, Question
 from proxy.cache.fetch import Freshened, Held, Outcome, Passed, Storing
 from proxy.cache.underway import Underway
 from proxy.cache.wanted import Wanted
-from proxy.errors import OriginMalformed
+from proxy.errors import OriginError, OriginMalformed
 from proxy.origin import OriginRequest, OriginResponse
 from proxy.semantics import reuse
-from proxy.semantics.authorization import is_fresh
+from proxy.semantics.freshness import FAILURES, is_fresh
+from proxy.semantics.key import CacheKey
 from proxy.semantics.storing import UNASKED, Pass, divided, judge
 from proxy.semantics.validation import can_be_validated, describes
 from proxy.spool.spool import Spool
@@ -78,16 +80,13 @@ class Permits:
             return False
         return self._until.get(_permit(wanted, generation), 0.0) > self._clock()
 
-    def end(self, wanted: Wanted) -> None:
+    def end(self, target: CacheKey, owners: Collection[bytes]) -> None:
         """An unsafe request for this target, with these credentials, has succeeded: nobody's yes to the one, and no
         yes to the others, counts any more.
         """
         self.ended += 1
-        target = wanted.target_key.digest
         over = [
-            permit
-            for permit in self._until
-            if permit.target == target or permit.credentials == wanted.credentials
+            permit for permit in self._until if permit.target == target.digest or permit.credentials in owners
         ]
         for permit in over:
             del self._until[permit]
@@ -128,14 +127,13 @@ class Authorizing:
         if authorize is None or authorize.method != "HEAD" or question.selected is None:
             return None
         request_time, epoch = self._now(), self._spool.epoch
+        request = self._request(replace(wanted, interim=None), question, "HEAD")
         try:
-            response = await wanted.origin.fetch(
-                self._request(replace(wanted, interim=None), question, "HEAD")
-            )
-        except OriginMalformed:  # it sends a body, say
+            response = await wanted.origin.fetch(request)
+        except OriginError:  # it breaks at HEAD, or sends a body
             return None
         try:
-            return await self._yes(wanted, question, response, request_time, epoch)
+            return await self._yes(wanted, question, Answer(response, request_time, epoch))
         finally:
             response.close()
 
@@ -147,11 +145,12 @@ class Authorizing:
         self._asking.count += not is_mere_question
         request_time, epoch = self._now(), self._spool.epoch
         response = await send(self._request(wanted, question, "GET"))
+        answer = Answer(response, request_time, epoch)
         try:
             if response.status == 304 and question.conditions:
-                outcome: Outcome | None = await self._yes(wanted, question, response, request_time, epoch)
+                outcome: Outcome | None = await self._yes(wanted, question, answer)
             else:
-                outcome = await self._receive(wanted, question, response, request_time, epoch)
+                outcome = await self._receive(wanted, question, answer)
         except BaseException:
             response.close()
             raise
@@ -167,9 +166,7 @@ class Authorizing:
         fields.extend(question.conditions)
         return OriginRequest(method, wanted.target, fields, interim=wanted.interim)
 
-    async def _receive(
-        self, wanted: Wanted, question: Question, response: OriginResponse, request_time: int, epoch: int
-    ) -> Outcome:
+    async def _receive(self, wanted: Wanted, question: Question, answer: Answer) -> Outcome:
         """The whole comes: what we have, something else, or the first.
 
         One after the other, so that of several heads that arrive at once only the first begins a fill.  Nobody waits
@@ -177,16 +174,15 @@ class Authorizing:
         """
         key = wanted.shared_key.digest
         async with self._receiving.setdefault(key, asyncio.Lock()):
-            if yes := await self._yes(wanted, question, response, request_time, epoch):
+            if yes := await self._yes(wanted, question, answer):
                 return yes
             if not wanted.is_lonely and any(self._is_current(held, wanted) for held in self._held(wanted)):
-                return Passed(response, self._why_not_stored(wanted, response))
-            return await self._asking.receive(wanted, question, response, request_time, epoch)
+                return Passed(answer.response, self._why_not_stored(wanted, answer.response))
+            return await self._asking.receive(wanted, question, answer)
 
-    async def _yes(
-        self, wanted: Wanted, question: Question, response: OriginResponse, request_time: int, epoch: int
-    ) -> Freshened | None:
-        """What the head of `response` lets this client have; None if nothing."""
+    async def _yes(self, wanted: Wanted, question: Question, answer: Answer) -> Freshened | None:
+        """What the head of the answer lets this client have; None if nothing."""
+        response = answer.response
         if wanted.is_lonely:
             return None
         if response.status == 304 and not question.conditions:
@@ -208,7 +204,7 @@ class Authorizing:
         if not known or (response.status != 304 and not can_be_validated(response.fields)):
             return None
         keep = question.selects or response.status != 304
-        return await self._asking.freshen(wanted, known[0], response, request_time, epoch, keep=keep)
+        return await self._asking.freshen(wanted, question, known[0], answer, keep=keep)
 
     def _held(self, wanted: Wanted) -> list[Held]:
         """What arrives, and what is stored, that this request selects."""

@@ -2,20 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
 import structlog
 
-from proxy.cache.asking import ORIGIN_FAILED, Question
+from proxy.cache.asking import Question
 from proxy.cache.digesting import Digesting
 from proxy.cache.fetch import Fetch, Freshened, Held, Outcome, Passed, Storing
 from proxy.cache.fetching import Fetching
 from proxy.cache.lease import Lease, passing
 from proxy.cache.partitions import Partitions
-from proxy.cache.sources import Complete, Growing
+from proxy.cache.sources import Complete, Growing, Passing
 from proxy.cache.underway import Waits
 from proxy.cache.wanted import Wanted
 from proxy.errors import NotValidated, OnlyIfCached, OriginError, Overloaded, SpoolError
@@ -24,7 +24,7 @@ from proxy.semantics import reuse
 from proxy.semantics.authorization import asked_first
 from proxy.semantics.cache_status import CacheStatus, Forward
 from proxy.semantics.digests import wants_digest
-from proxy.semantics.freshness import Lifetime, Stored, current_age, lifetime
+from proxy.semantics.freshness import FAILURES, Lifetime, Stored, current_age, is_fresh, lifetime
 from proxy.semantics.purging import Purge
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
@@ -92,10 +92,9 @@ class Cache:
             match decision:
                 case reuse.Reuse(chosen, age, ttl, None):
                     lease = await self._reuse(wanted, _of(held, chosen), age, ttl)
+                # A moment ago something else came, which may not be stored.
                 case reuse.Reuse(_, _, _, refresh) if refresh and self._underway.passes(wanted):
-                    lease = await self._ask(
-                        wanted, refresh, held, waits
-                    )  # what is stored is out of date, we know
+                    lease = await self._ask(wanted, refresh, held, waits)
                 case reuse.Reuse(_, _, _, refresh) as stale:
                     lease = await self._serve_stale(wanted, stale, held, "stale-while-revalidate")
                     if lease is not None and refresh is not None:
@@ -109,18 +108,18 @@ class Cache:
             if lease is not None:
                 return lease
 
-    async def invalidate(self, wanted: Wanted) -> None:
+    async def invalidate(self, wanted: Wanted, owners: Collection[bytes]) -> None:
         """An unsafe request for this target has succeeded: ask anew before using what there is (section 4.4).
 
-        That goes for everyone's copies.  And the partition of its credentials ends: whoever has logged out, or
-        paid, sees another site.
+        That goes for everyone's copies.  And the partitions of its credentials, `owners`, end: whoever has logged
+        out, or paid, sees another site.
         """
-        self._underway.retract(wanted)
-        self._fetching.permits.end(wanted)
+        self._underway.retract(wanted.target_key, owners)
+        self._fetching.permits.end(wanted.target_key, owners)
         await self.spool.drop_target(wanted.target_key.digest)
-        if wanted.partition is not None:
-            self._partitions.forget(wanted.partition)
-            await self.spool.drop_partition(wanted.partition)
+        for owner in owners:
+            self._partitions.forget(owner)
+            await self.spool.drop_partition(owner)
 
     async def purge(self, what: Purge, *, soft: bool) -> None:
         """Remove what is purged, or make it stale: for the next request already, and for good.
@@ -142,14 +141,12 @@ class Cache:
         return [*self._underway.joinable(wanted), *stored]
 
     def _decide(self, wanted: Wanted, held: list[Held]) -> reuse.Decision:
-        """What is whole and fresh is not waited for; what is being compared only where nothing else will do."""
-        whole = [each for each in held if each.fill is None]
-        decision = self._decide_among(wanted, whole)
-        if len(whole) == len(held) or (isinstance(decision, reuse.Reuse) and decision.ttl > 0):
-            return decision
+        """What is being compared is waited for only where nothing else will do."""
         firm = [each for each in held if each.fill is None or not each.fill.provisional]
         decision = self._decide_among(wanted, firm)
-        return decision if isinstance(decision, reuse.Reuse) else self._decide_among(wanted, held)
+        if len(firm) == len(held) or isinstance(decision, reuse.Reuse):
+            return decision
+        return self._decide_among(wanted, held)
 
     def _decide_among(self, wanted: Wanted, held: list[Held]) -> reuse.Decision:
         stored = [each.entry.stored for each in held]
@@ -194,7 +191,11 @@ class Cache:
         generation = question.selected.current.generation
         fills = (each.fill for each in held if each.current.generation == generation)
         comparing = (fill for fill in fills if fill is not None and fill.provisional and fill.joinable)
-        return next((fill for fill in comparing if self._is_fresh(fill.entry.stored, wanted)), None)
+        return next((fill for fill in comparing if self._may_join(wanted, fill.entry)), None)
+
+    def _may_join(self, wanted: Wanted, entry: Entry) -> bool:
+        """By what the new head says, not the one that was stored."""
+        return wanted.may_have(entry) and is_fresh(entry.stored, wanted.policy, self._now())
 
     async def _ask(self, wanted: Wanted, ask: reuse.Ask, held: list[Held], waits: Waits) -> Lease | None:
         """A lease on the origin's answer, whoever asked for it, or on what is served in its stead.
@@ -205,7 +206,9 @@ class Cache:
         question = _question(ask, held)
         if not ask.conditions and (comparing := self._being_compared(wanted, held, question)):
             return Lease(Growing(comparing), CacheStatus(forward=ask.reason, collapsed=True), None)
-        if fallback is not None and self._fetching.is_failing(wanted, _of(held, fallback.stored).entry.key):
+        if fallback is not None and self._fetching.failing.holds(
+            _of(held, fallback.stored).entry.key, wanted
+        ):
             return await self._serve_stale(wanted, fallback, held, "stale-if-error")
         try:
             lease = await self._fetched(wanted, question, waits)
@@ -218,7 +221,8 @@ class Cache:
             if lease is None:
                 raise
             return replace(lease, status=replace(lease.status, hit=False, forward=ask.reason))
-        if lease is not None and lease.status.detail == ORIGIN_FAILED and fallback is not None:
+        passes = lease is not None and isinstance(lease.source, Passing)
+        if lease is not None and passes and lease.status.forward_status in FAILURES and fallback is not None:
             forwarded = lease.status
             lease.close()
             stale = await self._serve_stale(wanted, fallback, held, "stale-if-error")
@@ -238,7 +242,7 @@ class Cache:
         match outcome:
             case Storing(fill) if self._is_for(wanted, fill.entry, fetch):
                 return Lease(Growing(fill), replace(status, forward_status=outcome.status), None)
-            case Freshened(held) if self._is_for(wanted, held.entry, fetch):
+            case Freshened(held, kept=True) if self._is_for(wanted, held.entry, fetch):
                 return await self._freshened_lease(wanted, outcome, status)
             case _:
                 return None
@@ -249,12 +253,7 @@ class Cache:
         What the origin wants to be asked about each time was granted to the sender's credentials: others ask too.
         """
         same = fetch.wanted.partition == wanted.partition
-        return wanted.may_have(entry) and (same or self._is_fresh(entry.stored, wanted))
-
-    def _is_fresh(self, stored: Stored, wanted: Wanted) -> bool:
-        """By itself, without the origin's word?"""
-        granted = self._lifetime(stored, wanted)
-        return granted.seconds > current_age(stored, self._now(), granted.basis)
+        return wanted.may_have(entry) and (same or is_fresh(entry.stored, wanted.policy, self._now()))
 
     def _lifetime(self, stored: Stored, wanted: Wanted) -> Lifetime:
         representation = stored.representation
@@ -280,7 +279,7 @@ class Cache:
         age = current_age(stored, self._now(), self._lifetime(stored, wanted).basis)
         lease = await self._reuse(wanted, outcome.held, age, 0)
         if wanted.policy.authorize is not None:  # that something is stored is told to those who may have it
-            status = replace(status, forward=Forward.REQUEST)
+            status = replace(status, forward=Forward.REQUEST, detail="authorized")
         return lease and replace(lease, status=replace(status, forward_status=outcome.status))
 
     # The end
@@ -303,7 +302,6 @@ def _question(ask: reuse.Ask, held: list[Held]) -> Question:
         tuple(_of(held, stored) for stored in ask.candidates),
         ask.conditions,
         selects=ask.reason is not Forward.VARY_MISS,
-        fallback=ask.fallback is not None,
     )
 
 

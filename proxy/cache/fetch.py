@@ -29,6 +29,11 @@ class Held:
         return self.entry if self.fill is None else self.fill.entry
 
     @property
+    def is_good(self) -> bool:
+        """Is it what the origin means to give, and not an error of its?"""
+        return self.entry.stored.representation.status < 400
+
+    @property
     def is_whole(self) -> bool:
         """Is it stored to its end?"""
         return self.fill is None or (
@@ -52,12 +57,14 @@ class Storing:
 class Freshened:
     """What we had is good again: the origin said so, by a 304 or by an equal head.
 
-    `status` is the origin's; the `withheld` fields are for the one who asked.
+    `status` is the origin's; the `withheld` fields are for the one who asked.  Unless the news are `kept`, all of it
+    is: they are about a variant that this request does not select.
     """
 
     held: Held
     status: int
     withheld: Fields = field(default_factory=CIMultiDict, compare=False)
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,8 @@ Outcome = Storing | Freshened | Passed
 
 
 class Fetch:
-    """`wanted` is what caused it.  `retracted`: an unsafe request has passed it, so that nobody new may join."""
+    """`wanted` is what caused it.  `retracted`: an unsafe request or a purge has passed it, so that nobody new
+    may join."""
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted

@@ -6,19 +6,17 @@ from dataclasses import replace
 
 import structlog
 
-from proxy.cache.asking import FAILURES, Asking, Question
+from proxy.cache.asking import Asking, Question
 from proxy.cache.authorization import Authorizing, Permits
-from proxy.cache.fetch import Fetch, Freshened, Passed, Storing
+from proxy.cache.failing import SPARED_FOR, Failing
+from proxy.cache.fetch import Fetch, Freshened, Storing
 from proxy.cache.filing import Filing
 from proxy.cache.recent import Recent
 from proxy.cache.underway import Underway, Waits
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, NotCompared, OriginError
+from proxy.errors import AdapterError, NotCompared
 from proxy.fill import Fill
 from proxy.spool.spool import Spool
-
-SPARED_FOR = 5.0
-"""Seconds for which an origin is not asked again for what it has just failed at, if there is something to serve."""
 
 _log = structlog.stdlib.get_logger("cache")
 
@@ -32,7 +30,7 @@ class Fetching:
         self._asking = Asking(spool, Filing(spool, now, self.underway.enter_fill, admits), now)
         self._authorizing = Authorizing(spool, self._asking, self.underway, now)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failing = Recent(SPARED_FOR)
+        self.failing = Failing()
         self._refreshed = Recent(SPARED_FOR)
         self._filled_bytes = 0
 
@@ -59,10 +57,6 @@ class Fetching:
     def fills(self) -> Iterator[Fill]:
         """Those that run now."""
         return self.underway.fills()
-
-    def is_failing(self, wanted: Wanted, key: bytes) -> bool:
-        """Has the origin failed a moment ago, when it was asked for what is stored under `key`?"""
-        return key in self._failing or _of_client(key, wanted) in self._failing
 
     # Starting
 
@@ -92,8 +86,7 @@ class Fetching:
         try:
             outcome = await asking.ask(fetch.wanted, question)
         except AdapterError as error:
-            if isinstance(error, OriginError):
-                self._failing.add(key)
+            self.failing.note_error(key, fetch.wanted, error)
             fetch.fail(error)
             return
         except BaseException:
@@ -102,14 +95,9 @@ class Fetching:
         finally:
             self.underway.leave_fetch(fetch)
         self.underway.learn(fetch.wanted, outcome)
-        match outcome:
-            case Passed(response) if response.status in FAILURES:
-                self._failing.add(_of_client(key, fetch.wanted))  # its request may be why
-            case Freshened():
-                self._failing.discard(key)
-                self._refreshed.discard(key)
-            case _:
-                self._failing.discard(key)
+        self.failing.note(key, fetch.wanted, outcome)
+        if isinstance(outcome, Freshened):
+            self._refreshed.discard(key)
         if isinstance(outcome, Storing):
             await self._fill(fetch, outcome)
             if outcome.fill.error is None:
@@ -127,15 +115,15 @@ class Fetching:
         except asyncio.CancelledError:
             _cancel_this_task()  # again, in `run`, which then leaves everything in order
         try:
-            await self._run_fill(fill)
+            await self._run_fill(fetch.wanted, fill)
         except asyncio.CancelledError:
             if fill.successor is None:
                 raise
             _cancel_this_task()
         if fill.successor is not None:
-            await self._run_fill(fill.successor)
+            await self._run_fill(fetch.wanted, fill.successor)
 
-    async def _run_fill(self, fill: Fill) -> None:
+    async def _run_fill(self, wanted: Wanted, fill: Fill) -> None:
         """`fill` has been entered."""
         try:
             await fill.run()
@@ -147,7 +135,7 @@ class Fetching:
         if fill.error is not None:
             _log.warning("a fill failed", object=fill.entry.label, why=str(fill.error), written=fill.written)
             if isinstance(fill.error, NotCompared):
-                self._failing.add(fill.entry.key)
+                self.failing.note_error(fill.entry.key, wanted, fill.error)
         elif fill.retracted and not fill.provisional and fill.complete_length is not None:
             await self._spool.drop([fill.entry])  # it may have been retracted while it was committed
 
@@ -163,10 +151,6 @@ class Fetching:
 def _key(wanted: Wanted, question: Question) -> bytes:
     """Of what is stored that a question is about, else of what would be."""
     return wanted.own_key if question.selected is None else question.selected.entry.key
-
-
-def _of_client(key: bytes, wanted: Wanted) -> bytes:
-    return key + wanted.request.client.encode("utf-8", "surrogateescape")
 
 
 def _cancel_this_task() -> None:

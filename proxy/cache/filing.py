@@ -6,11 +6,12 @@ from dataclasses import replace
 import structlog
 from multidict import CIMultiDictProxy
 
+from proxy.cache.answer import Answer
 from proxy.cache.comparison import Comparison
 from proxy.cache.fetch import Held, Passed, Storing
 from proxy.cache.recent import Recent
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, SpoolError
+from proxy.errors import AdapterError, SpoolError, SpoolFull
 from proxy.fill import Fill, Incoming
 from proxy.origin import OriginResponse
 from proxy.semantics.fields import joined
@@ -21,6 +22,7 @@ from proxy.semantics.representation import Representation
 from proxy.semantics.storing import Store
 from proxy.semantics.validators import origin_validators
 from proxy.spool.entry import Entry, new_generation
+from proxy.spool.filling import Filling
 from proxy.spool.spool import Spool
 
 DOUBTED_FOR = 3600.0
@@ -54,15 +56,13 @@ class Filing:
         wanted: Wanted,
         old: Held | None,
         verdict: Store,
-        response: OriginResponse,
-        request_time: int,
-        epoch: int,
+        answer: Answer,
     ) -> Storing | Passed:
         """Begin to store an answer that may be; `old` is what it would replace.  Its head arrives now."""
-        length = response.content_length
+        response, length = answer.response, answer.response.content_length
         if length is not None and length > self._spool.max_object_size:
             return Passed(response, "too-large")
-        entry = _new_entry(wanted, verdict, response, request_time, self._now(), epoch)
+        entry = _new_entry(wanted, verdict, answer, self._now())
         if entry.partition is not None and not self._admits(entry.partition, wanted.request.client):
             return Passed(response, "partition-count")
         fill = await self._compared(entry, old, response)
@@ -74,6 +74,14 @@ class Filing:
                 return Passed(response, error.reason)
             fill = Fill(response, writer, limit=self._spool.max_object_size)
         return Storing(fill, response.status, verdict.withheld)
+
+    async def _begin(self, entry: Entry, length: int | None, *, instead_of: Entry) -> Filling:
+        """Room for a new generation; the old one, known to be out of date, goes before its time if need be."""
+        try:
+            return await self._spool.create(entry, length)
+        except SpoolFull:
+            await self._spool.drop([instead_of])
+            return await self._spool.create(entry, length)
 
     async def _compared(self, entry: Entry, old: Held | None, response: OriginResponse) -> Fill | None:
         """A fill that looks whether `old` still holds; None if that cannot be, by the head of the answer alone."""
@@ -88,9 +96,8 @@ class Filing:
             return None
 
         async def change(rest: Incoming) -> None:
-            await self._spool.drop([twin])  # known to be out of date, and its room may be needed
             try:
-                writer = await self._spool.create(entry, response.content_length)
+                writer = await self._begin(entry, response.content_length, instead_of=twin)
             except SpoolError as error:
                 _log.warning("a changed object is not stored", object=entry.label, why=str(error))
                 rest.close()
@@ -140,9 +147,7 @@ def _twin(entry: Entry, old: Entry) -> Entry | None:
     )
 
 
-def _new_entry(
-    wanted: Wanted, verdict: Store, response: OriginResponse, request_time: int, now: int, epoch: int
-) -> Entry:
+def _new_entry(wanted: Wanted, verdict: Store, answer: Answer, now: int) -> Entry:
     generation = new_generation()
     key, partition = wanted.shared_key, None
     if verdict.scope is Scope.PARTITION:
@@ -157,17 +162,17 @@ def _new_entry(
         partition=partition,
         stored=Stored(
             representation=Representation(
-                status=response.status,
+                status=answer.response.status,
                 fields=fields,
                 validators=origin_validators(fields, own_tag(generation)),
-                complete_length=response.content_length,
+                complete_length=answer.response.content_length,
             ),
-            request_time=request_time,
+            request_time=answer.request_time,
             response_time=now,
             vary=verdict.vary,
             scope=verdict.scope,
         ),
         location=wanted.location,
-        tags=tags_of(response.fields, wanted.policy.tag_fields),
-        epoch=epoch,
+        tags=tags_of(answer.response.fields, wanted.policy.tag_fields),
+        epoch=answer.epoch,
     )

@@ -34,7 +34,7 @@ class Lease:
         """The text of the key that it is stored under, if it is."""
         return self.source.label if isinstance(self.source, Complete | Growing) else None
 
-    def succeeded(self) -> "Lease | None":
+    def successor(self) -> "Lease | None":
         """The same right to what has replaced the object since; None if that is not to be had."""
         successor = self.source.successor if isinstance(self.source, Growing) else None
         return None if successor is None else replace(self, source=successor, age=None)

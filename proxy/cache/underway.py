@@ -7,7 +7,7 @@ no other credentials where an answer was personal a moment ago; and for nobody w
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from proxy.cache.fetch import Fetch, Held, Outcome, Passed, Storing
 from proxy.cache.recent import Recent
 from proxy.cache.wanted import Wanted
 from proxy.fill import Fill
+from proxy.semantics.key import CacheKey
 from proxy.semantics.purging import Purge, covers
 
 Item = TypeVar("Item", Fetch, Fill)
@@ -100,15 +101,13 @@ class Underway:
                 if wanted.partition is not None:
                     self._personal.discard(shared_key)
 
-    def retract(self, wanted: Wanted) -> None:
-        """What is being fetched for the target of `wanted`, or for its credentials, is for nobody new any more."""
+    def retract(self, target: CacheKey, owners: Collection[bytes]) -> None:
+        """What is being fetched for a target, or for the partitions of `owners`, is for nobody new any more."""
         for fetch in self.fetches():
-            if fetch.wanted.target_key == wanted.target_key or _same(
-                fetch.wanted.partition, wanted.partition
-            ):
+            if fetch.wanted.target_key == target or fetch.wanted.partition in owners:
                 fetch.retracted = True
         for fill in self.fills():
-            if fill.entry.target == wanted.target_key.digest or _same(fill.entry.partition, wanted.partition):
+            if fill.entry.target == target.digest or fill.entry.partition in owners:
                 fill.retract()
 
     def purge(self, what: Purge) -> None:
@@ -139,10 +138,6 @@ class Underway:
 
     def leave_fill(self, fill: Fill) -> None:
         _remove(self._fills, fill.entry.key, fill)
-
-
-def _same(partition: bytes | None, other: bytes | None) -> bool:
-    return partition is not None and partition == other
 
 
 def _remove(table: defaultdict[bytes, list[Item]], key: bytes, item: Item) -> None:

@@ -188,6 +188,8 @@ def read_path_prefix(value: object) -> str:
         raise ValueError(f"{text!r} has more than a path; write the part before the ? or #")
     if _DOT_SEGMENT.search(text):
         raise ValueError(f"{text!r} has dot segments; write the path that they lead to")
+    if text.endswith("*"):
+        raise ValueError(f"a prefix takes no '*': it is for all that begins so; write {text.rstrip('*')}")
     return text
 
 

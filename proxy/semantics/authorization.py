@@ -6,8 +6,7 @@ from typing import assert_never
 
 from proxy.semantics.cache_status import Forward
 from proxy.semantics.fields import parse_directives
-from proxy.semantics.freshness import Stored, current_age, lifetime
-from proxy.semantics.policy import CachePolicy
+from proxy.semantics.freshness import Stored
 from proxy.semantics.request import ClientRequest
 from proxy.semantics.reuse import Ask, Decision, Refuse, Reuse
 from proxy.semantics.validation import conditions
@@ -46,10 +45,3 @@ def asked_first(decision: Decision, request: ClientRequest, granted: Callable[[S
             return decision
         case _:
             assert_never(decision)
-
-
-def is_fresh(stored: Stored, policy: CachePolicy, now: int) -> bool:
-    """By itself, whatever a request wishes for."""
-    representation = stored.representation
-    granted = lifetime(representation.status, representation.fields, policy, stored.response_time)
-    return stored.stale_since is None and granted.seconds > current_age(stored, now, granted.basis)

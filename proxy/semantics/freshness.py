@@ -21,6 +21,10 @@ HEURISTICALLY_CACHEABLE: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 4
 """Statuses that may be stored though nothing says so (RFC 9110 section 15.1), but for 206."""
 
 
+FAILURES: Final = frozenset({500, 502, 503, 504})
+"""Statuses by which an origin says that it fails (RFC 5861 section 4)."""
+
+
 class Scope(Enum):
     """Who shares a stored response: everyone, or those who send the same credentials."""
 
@@ -165,6 +169,13 @@ def current_age(stored: Stored, now: int, basis: Basis | None = None) -> int:
     corrected_age = _age(fields) + response_delay
     initial_age = corrected_age if basis is Basis.POLICY else max(apparent_age, corrected_age)
     return initial_age + resident_time
+
+
+def is_fresh(stored: Stored, policy: CachePolicy, now: int) -> bool:
+    """By itself, without the origin's word, whatever a request wishes for."""
+    representation = stored.representation
+    granted = lifetime(representation.status, representation.fields, policy, stored.response_time)
+    return stored.stale_since is None and granted.seconds > current_age(stored, now, granted.basis)
 
 
 def _age(fields: Fields) -> int:

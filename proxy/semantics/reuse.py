@@ -133,7 +133,12 @@ def _decide(
     if not matching:
         siblings = _siblings(usable, request, policy)
         return Ask(Forward.VARY_MISS, siblings, offer(siblings))
-    return _judge_age(matching[0], request, wishes, policy, now)
+    newest = _judge_age(matching[0], request, wishes, policy, now)
+    if isinstance(newest, Reuse) and newest.refresh is None:
+        return newest
+    # The newest that will do is used (section 4); where its Date is older, that is another.
+    others = (_judge_age(each, request, wishes, policy, now) for each in matching[1:])
+    return next((each for each in others if isinstance(each, Reuse) and each.ttl > 0), newest)
 
 
 def _judge_age(
@@ -174,7 +179,7 @@ def _continues(request: ClientRequest, stored: Stored) -> bool:
 
 # Fields in which variants may differ that are offered to each other.  Whatever else a request is told apart by may be
 # a credential, and many origins give one tag to all codings.
-_OFFERABLE: Final = frozenset({"accept", "accept-charset", "accept-language", "origin", "user-agent"})
+_OFFERABLE: Final = frozenset({"accept", "accept-charset", "accept-language", "user-agent"})
 
 
 def _siblings(usable: Sequence[Stored], request: ClientRequest, policy: CachePolicy) -> tuple[Stored, ...]:
@@ -245,4 +250,6 @@ def _hindrance(ttl: int, age: int, wishes: _Wishes, *, may_be_stale: bool) -> Fo
         return Forward.STALE
     too_old = wishes.max_age is not None and age >= wishes.max_age
     ends_too_soon = wishes.min_fresh is not None and ttl < wishes.min_fresh
-    return Forward.REQUEST if wishes.no_cache or too_old or ends_too_soon else None
+    if not (wishes.no_cache or too_old or ends_too_soon):
+        return None
+    return Forward.REQUEST if ttl > 0 else Forward.STALE

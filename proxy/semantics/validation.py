@@ -80,17 +80,13 @@ def confirms(stored: Stored, fields: Fields) -> bool:
     A tag has to match the origin's (strongly, if the 304's is strong); without one, Last-Modified has to be
     equal.  What the 304 leaves out cannot contradict.
     """
-    ours = stored.representation.fields
     if "ETag" in fields:
-        tag, origin_tag = (
-            EntityTag.parse(only(fields, "ETag") or ""),
-            EntityTag.parse(only(ours, "ETag") or ""),
-        )
-        if tag is None or origin_tag is None:
+        tag, ours = EntityTag.parse(only(fields, "ETag") or ""), origin_tag(stored)
+        if tag is None or ours is None:
             return False
-        return tag.weakly_matches(origin_tag) if tag.weak else tag.strongly_matches(origin_tag)
+        return tag.weakly_matches(ours) if tag.weak else tag.strongly_matches(ours)
     modified = only(fields, "Last-Modified")
-    return modified is None or modified == only(ours, "Last-Modified")
+    return modified is None or modified == only(stored.representation.fields, "Last-Modified")
 
 
 def is_meant(stored: Stored, fields: Fields) -> bool:

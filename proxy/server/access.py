@@ -121,6 +121,7 @@ class Access:
             range_ignored=visit.range_ignored,
             seconds=round(seconds, 6),
             cache=cache,
+            detail=visit.status.detail if visit.status else None,
             route=visit.route,
             reason=visit.reason or None,
             why=visit.unreadable,

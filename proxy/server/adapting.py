@@ -23,6 +23,7 @@ from proxy.semantics.forward import Network
 from proxy.semantics.key import credentials, key_fields, location, primary_key
 from proxy.semantics.normalization import authority
 from proxy.semantics.plan import ResponsePlan, plan
+from proxy.semantics.policy import CachePolicy
 from proxy.semantics.preconditions import Verdict, evaluate
 from proxy.semantics.ranges import Ignored, RangeLimits, Slice, parse_range
 from proxy.semantics.request import ClientRequest
@@ -47,6 +48,7 @@ class Adapting:
         origins: Mapping[str, Origin],
         access: Access,
         *,
+        policies: Sequence[CachePolicy],
         name: str,
         trusted: Sequence[Network],
         server_timing: bool,
@@ -55,6 +57,7 @@ class Adapting:
         self._cache = cache
         self._origins = origins
         self._access = access
+        self._policies = policies
         self._name = name
         self._trusted = trusted
         self._server_timing = server_timing
@@ -73,7 +76,7 @@ class Adapting:
             except Unconfirmed:
                 if exchange.started or attempt == ATTEMPTS - 1:
                     raise
-                successor = lease.succeeded()
+                successor = lease.successor()
             finally:
                 lease.close()
 
@@ -94,7 +97,10 @@ class Adapting:
 
     async def invalidate(self, request: ClientRequest, routed: Routed) -> None:
         """`request` has changed something: forget what a GET of its target, here `routed`, was answered with."""
-        await self._cache.invalidate(self._wanted(request, routed))
+        # The same cookies are other credentials to a route that ignores others.
+        found = (credentials(request, policy, self._cache.spool.secret) for policy in self._policies)
+        owners = {owner for owner in found if owner is not None}
+        await self._cache.invalidate(self._wanted(request, routed), owners)
 
     def _wanted(self, request: ClientRequest, routed: Routed) -> Wanted:
         route = routed.route

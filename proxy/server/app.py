@@ -148,6 +148,7 @@ def _public_side(
         cache,
         origins,
         access,
+        policies=routes.policies,
         name=server.name,
         trusted=server.trusted_proxies,
         server_timing=server.server_timing,

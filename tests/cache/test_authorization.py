@@ -90,7 +90,7 @@ def test_an_unsafe_request_ends_those_of_its_credentials_and_those_of_its_target
     permits.add(wanted(b"bob", "/other"), "2")
     permits.add(wanted(b"bob"), "1")
     before = permits.ended
-    permits.end(wanted(b"ann", "/other"))
+    permits.end(wanted(b"ann", "/other").target_key, {b"ann"})
     assert permits.ended != before
     assert not permits.holds(wanted(), "1")
     assert not permits.holds(wanted(b"bob", "/other"), "2")

@@ -1,9 +1,9 @@
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.semantics.authorization import asked_first, is_fresh
+from proxy.semantics.authorization import asked_first
 from proxy.semantics.cache_status import Forward
-from proxy.semantics.freshness import Stored
+from proxy.semantics.freshness import Stored, is_fresh
 from proxy.semantics.policy import Authorize, CachePolicy
 from proxy.semantics.representation import Representation
 from proxy.semantics.request import ClientRequest

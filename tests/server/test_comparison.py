@@ -314,6 +314,81 @@ async def test_while_the_origin_breaks_off_what_is_stored_may_serve(
     assert origin.count("/film") == 1 + 1
 
 
+@pytest.mark.parametrize("new", [FILM, OTHER])
+@pytest.mark.parametrize(
+    ("old", "now", "who"),
+    [
+        ("public, max-age=60", "max-age=60", ("Authorization", "Bearer x")),
+        ("max-age=60", None, ("Cookie", "session=1")),
+    ],
+)
+async def test_a_running_one_is_joined_by_those_who_may_have_what_comes(
+    adapter: Adapter,
+    origin: ScriptedOrigin,
+    new: bytes,
+    old: str,
+    now: str | None,
+    who: tuple[str, str],
+) -> None:
+    """By what the new head says of credentials, not the one that was stored."""
+    async with adapter.wire() as wire, adapter.wire() as other:
+        origin.serve("/film", FILM, headers={"Cache-Control": old, "Age": "60"})
+        await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        origin.serve("/film", new, headers={} if now is None else {"Cache-Control": now})
+        gate = origin.gate("/film", at=600_000)
+        await wire.request("GET", "/film")
+        await gate.reached()
+        await other.request("GET", "/film", [who], Range="bytes=900000-900009")
+        await origin.requested("/film", 3)
+        gate.open()
+        assert (await other.response()).body == new[900_000:900_010]
+
+
+@pytest.mark.parametrize("headers", [FRESH, STALE])
+async def test_a_broken_new_one_leaves_the_old_one(
+    adapter: Adapter, origin: ScriptedOrigin, headers: dict[str, str]
+) -> None:
+    """A script that fails in the middle writes its complaint into the body, and is gone."""
+    async with adapter.wire() as wire:
+        origin.serve("/film", FILM, headers=headers)
+        await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        framing = {"Content-Type": "video/mp4", "Transfer-Encoding": "chunked"}
+        complaint = Chunk(b"Fatal error: out of memory" * 4000)
+        origin.on("/film", [Head(200, FRESH | framing), Chunk(FILM[:100_000]), complaint, Cut()])
+        async with adapter.wire() as reload:
+            await reload.request("GET", "/film", Cache_Control="no-cache")
+            try:
+                assert (await reload.response()).status == 502
+            except (Truncated, asyncio.IncompleteReadError):
+                pass  # it had begun
+        await until(lambda: adapter.service._cache.idle)
+        await origin.stop()
+        response = await wire.get("/film")
+        assert (response.status, response.body) == (200, FILM)
+
+
+async def test_what_a_reload_has_seen_is_what_its_seek_gets(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    """The newer one is used as soon as it arrives: no player shall splice two."""
+    new = OTHER + b"longer"
+    async with adapter.wire() as wire, adapter.wire() as seek:
+        origin.serve("/film", FILM, headers=FRESH)
+        await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        origin.serve("/film", new, headers=FRESH)
+        gate = origin.gate("/film", at=800_000)
+        await wire.request("GET", "/film", Cache_Control="no-cache")
+        tag = (await wire.response_head()).fields["ETag"]
+        await gate.reached()
+        for condition in ([], [("If-Range", tag)]):
+            response = await seek.get("/film", condition, Range="bytes=700000-700000")
+            assert (response.status, response.body) == (206, new[700_000:700_001])
+            assert response.fields["ETag"] == tag
+        gate.open()
+        assert await wire.body(len(new)) == new
+
+
 async def test_many_clients_share_one_comparison(adapter: Adapter, origin: ScriptedOrigin) -> None:
     async with adapter.wire() as wire:
         tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]

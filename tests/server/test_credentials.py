@@ -654,3 +654,30 @@ async def test_what_a_credential_left_behind_goes(
         await settled(adapter, origin, 2)
         await stored(adapter, 1)
         assert "hit" in (await wire.get("/all.mp4")).cache_status
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"mode": "passthrough"},
+        {"cache": {"shared": True}},
+        {"cache": {"authorize": "origin"}},
+        {"cache": {"ignore_cookies": ["theme"]}},
+    ],
+)
+async def test_a_logout_by_another_route_ends_the_partition_too(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, other: dict[str, object]
+) -> None:
+    adapter = await start_adapter(
+        routes=[{"match": {"path_prefix": "/films"}, "cache": {"ignore_cookies": ["lang"]}}, other]
+    )
+    origin.serve("/films/a", b"hers")
+    origin.on("/logout", [Head(204)])
+    async with adapter.wire() as wire:
+        cookie = "session=1; lang=de; theme=dark"
+        await wire.get("/films/a", Cookie=cookie)
+        await settled(adapter, origin)
+        assert "hit" in (await wire.get("/films/a", Cookie=cookie)).cache_status
+        await wire.request("POST", "/logout", Cookie=cookie)
+        await wire.response()
+        assert "hit" not in (await wire.get("/films/a", Cookie=cookie)).cache_status

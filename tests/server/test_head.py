@@ -196,3 +196,17 @@ async def test_a_length_alone_does_not_freshen(adapter: Adapter, origin: Scripte
         assert (await wire.head("/film")).fields["ETag"] != tag
         assert (await wire.get("/film")).body == b"new!"
     assert "HEAD" not in {request.method for request in origin.requests}
+
+
+@pytest.mark.parametrize("directives", ["max-age=60", "max-age=60, must-revalidate"])
+async def test_an_origin_that_breaks_at_head_is_asked_by_get(
+    adapter: Adapter, origin: ScriptedOrigin, directives: str
+) -> None:
+    fields = STALE | {"Cache-Control": directives, "Content-Length": str(len(FILM))}
+    origin.on("/film", [Head(200, fields), Body(FILM)])
+    async with adapter.wire() as wire:
+        await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        origin.on("/film", answering([Cut()], [Head(304, {"ETag": '"1"'})]))
+        response = await wire.head("/film")
+        assert (response.status, "fwd-status=304" in response.cache_status) == (200, True)

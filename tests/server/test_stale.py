@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from tests.conftest import Adapter, StartAdapter
-from tests.scripted_origin import Body, Cut, Head, Raw, Reset, ScriptedOrigin
+from tests.scripted_origin import Body, Cut, Head, OriginRequest, Raw, Reset, Script, ScriptedOrigin
 from tests.together import until
 from tests.wire import Wire
 
@@ -213,6 +213,59 @@ async def test_an_error_that_a_reload_got_does_not_replace_what_is_fresh(
         origin.on("/film", [Head(404, {"Content-Length": "0", "Cache-Control": "max-age=60"})])
         response = await wire.get("/film", Cache_Control="no-cache")
         assert (response.status, "detail=fresh-kept" in response.cache_status) == (404, True)
+        assert (await wire.get("/film")).body == FILM
+
+
+async def test_a_redirect_that_a_reload_got_does_not_replace_what_is_fresh(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    origin.serve("/film", FILM, headers={"Cache-Control": "max-age=60"})
+    async with adapter.wire() as wire:
+        await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        login = {"Content-Length": "0", "Location": "/login", "Cache-Control": "max-age=60"}
+        origin.on("/film", [Head(302, login)])
+        assert (await wire.get("/film", Cache_Control="no-cache")).status == 302
+        assert (await wire.get("/film")).body == FILM
+
+
+async def test_a_failure_with_a_lifetime_does_not_replace_what_may_stand_in_for_it(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    async with adapter.wire() as wire:
+        await store(wire, adapter, origin, "max-age=60")
+        origin.on("/film", [Head(500, {"Content-Length": "0", "Cache-Control": "max-age=600"})])
+        assert (await wire.get("/film", Cache_Control="no-cache")).status == 500
+        assert (await wire.get("/film")).body == FILM
+
+
+async def test_a_query_that_is_not_in_the_key_ends_nothing(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start_adapter(defaults={"cache": {"key": ["host", "path"]}})
+    async with adapter.wire() as wire:
+        await store(wire, adapter, origin, "max-age=60")
+        origin.once("/film", [Head(404, {"Content-Length": "0"})])
+        assert (await wire.get("/film?signature=bad")).status == 404
+        await origin.stop()
+        assert (await wire.get("/film")).body == FILM
+
+
+async def test_a_304_to_a_client_with_credentials_ends_nothing_for_others(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    def private(request: OriginRequest) -> Script:
+        lines = {"ETag": TAG, "Cache-Control": "private"}
+        if request.header("If-None-Match"):
+            return [Head(304, lines)]
+        return [Head(200, lines | {"Content-Length": "4"}), Body(b"hers")]
+
+    origin.serve("/film", FILM, headers=lines("max-age=60", age=0))
+    async with adapter.wire() as wire:
+        await wire.get("/film")
+        await until(lambda: adapter.service._cache.idle)
+        origin.on("/film", private)
+        assert (await wire.get("/film", Cache_Control="no-cache", Cookie="login=1")).body == b"hers"
         assert (await wire.get("/film")).body == FILM
 
 

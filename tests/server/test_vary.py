@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import Adapter
 from tests.scripted_origin import Body, Head, OriginRequest, Script, ScriptedOrigin
-from tests.together import busy, settled, wires
+from tests.together import busy, settled, until, wires
 
 TEXT = b"some text that is worth a coding; " * 200
 CODED = gzip.compress(TEXT, mtime=0)
@@ -283,3 +283,47 @@ async def test_a_304_that_does_not_say_which_variant_it_means_is_not_believed(
         for agent in ("one", "two", "three"):
             assert (await wire.get("/film", User_Agent=agent)).body == agent.encode()
             await origin.idle()
+
+
+async def test_who_may_read_an_answer_is_not_told_by_anothers(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    def answer(request: OriginRequest) -> Script:
+        fields = {"ETag": '"1"', "Cache-Control": "max-age=60"}
+        if request.header("If-None-Match"):
+            return [Head(304, fields)]
+        site = request.header("Origin") or "none"
+        own = {"Vary": "Origin", "Access-Control-Allow-Origin": site, "Content-Type": "video/mp4"}
+        return [Head(200, fields | own | {"Content-Length": "4"}), Body(b"film")]
+
+    origin.on("/film", answer)
+    async with adapter.wire() as wire:
+        for site in ("https://a.example", "https://b.example"):
+            response = await wire.get("/film", Origin=site)
+            assert response.fields["Access-Control-Allow-Origin"] == site
+            await until(lambda: adapter.service._cache.idle)
+
+
+async def test_what_a_304_says_for_one_variant_is_not_for_those_who_wait(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    stored = {"ETag": '"1"', "Cache-Control": "max-age=60", "Vary": "Accept-Language", "Age": "60"}
+    film = {"Content-Type": "video/mp4", "Content-Length": "4"}
+    origin.on("/film", [Head(200, stored | film), Body(b"film")])
+    async with adapter.wire() as english, adapter.wire() as french:
+        await english.get("/film", Accept_Language="en")
+        await settled(adapter, origin)
+
+        def still(request: OriginRequest) -> Script:
+            told = {"ETag": '"1"', "Cache-Control": "max-age=60"}
+            return [Head(304, told | {"X-For": request.header("Accept-Language") or ""})]
+
+        origin.on("/film", still)
+        gate = origin.gate("/film", at=None)
+        await french.request("GET", "/film", Accept_Language="fr")
+        await gate.reached()
+        await english.request("GET", "/film", Accept_Language="en")
+        await until(lambda: adapter.service.in_progress == 2)
+        gate.open()
+        assert (await french.response()).fields["X-For"] == "fr"
+        assert (await english.response()).fields["X-For"] == "en"
