@@ -189,18 +189,18 @@ class Asking:
         response, selected = answer.response, question.selected
         if response.status in UNASKED:
             raise OriginMalformed(f"the origin answered {response.status}, which nobody asked for")
+        # Where the origin is asked first, the word would tell that something is stored.
+        is_open = wanted.policy.authorize is None
+        has_failed = response.status in FAILURES and selected is not None and selected.is_good
         match self._judge(wanted, response.status, response.fields):
             case Pass(reason):
-                if (
-                    selected is not None
-                    and _takes_back(response.status, reason)
-                    and _may_end(wanted, question)
-                ):
+                takes_back = _takes_back(response.status, reason) and _may_end(wanted, question)
+                if selected is not None and takes_back:
                     await self._forget(selected)
-                return Passed(response, reason.value)
+                return Passed(response, ORIGIN_FAILED if has_failed and is_open else reason.value)
             case Store() if response.status >= 300 and question.wants_fresher:
                 return Passed(response, FRESH_KEPT)
-            case Store() if response.status in FAILURES and selected is not None and selected.is_good:
+            case Store() if has_failed:
                 return Passed(response, ORIGIN_FAILED)
             case Store() as verdict:
                 return await self._filing.store(wanted, selected, verdict, answer)

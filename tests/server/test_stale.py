@@ -95,7 +95,8 @@ async def test_not_against_the_origins_will(
     async with adapter.wire() as wire:
         await store(wire, adapter, origin, directives)
         origin.once("/film", [Head(503, {"Content-Length": "0"})])
-        assert (await wire.get("/film")).status == 503
+        response = await wire.get("/film")
+        assert (response.status, "detail=origin-failed" in response.cache_status) == (503, True)
         await origin.stop()
         response = await wire.get("/film")
         assert response.status == 504
