@@ -3,15 +3,15 @@
 Read it from the pure to the wired; each part imports only what stands above it:
 
     errors.py      whose fault (client, origin, spool, ours) and which status
-    semantics/     RFC 9110, 9111, 9211: pure functions and frozen values; no I/O, no clock
+    semantics/     RFC 9110, 9111, 9211, 9213, 9530: pure functions and frozen values; no I/O, no clock
     patience.py    how long a peer may take nothing
     exact.py       aiohttp's client, made to send exactly what it is told
     origin.py      the client side: one origin server, exact targets, our errors
     spool/         objects on the local disk and their index
     fill.py        one fetch of one object into the spool, and those who follow it
-    cache/         request -> Lease: reuse what is stored, join a fill, start one, or pass
+    cache/         request -> Lease: reuse what is stored, join a fill, start one, compare, or pass
     server/        request -> lease -> plan -> delivery; and the relay for all that is not adapted
-    admin/         health, metrics, status
+    admin/         health, metrics, status, purges
     demo/          a legacy origin with a video, the adapter before it, a page that shows both
     cli.py         the commands
 
