@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from multidict import CIMultiDict
 
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError
 from proxy.fill import Fill, FillState
 from proxy.origin import OriginResponse
 from proxy.semantics.fields import Fields
@@ -129,7 +128,7 @@ class Fetch:
             self._all_gone.clear()
             await self._all_gone.wait()
 
-    def fail(self, error: AdapterError) -> None:
+    def fail(self, error: Exception) -> None:
         self._head.set_exception(error)
 
     @staticmethod

@@ -89,6 +89,9 @@ class Fetching:
             self.failing.note_error(key, fetch.wanted, error)
             fetch.fail(error)
             return
+        except Exception as error:  # a fault of ours: each who waits has it in the log
+            fetch.fail(error)
+            raise
         except BaseException:
             fetch.fail(AdapterError("the request to the origin was stopped"))
             raise

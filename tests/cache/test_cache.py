@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Chunk, Cut, Gate, Head, OriginRequest, Pause, Script, ScriptedOrigin
-from tests.together import busy, settled, wires
+from tests.together import busy, settled, until, wires
 from tests.wire import Response
 
 FILM = bytes(range(256)) * 4096
@@ -442,3 +442,37 @@ async def test_a_stop_leaves_no_task_and_no_half_object(
     names = {task.get_name() for task in asyncio.all_tasks()}
     assert not any(name.startswith("fetch") for name in names)
     assert not list((tmp_path / "spool" / "filling").iterdir())
+
+
+async def test_a_fault_of_ours_is_told_at_once_and_leaves_nothing(
+    adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it comes about: nobody waits for a head that will not come, and the next request is answered."""
+    origin.serve("/film.mp4", FILM)
+    gate = origin.gate("/film.mp4", at=None)
+
+    async def broken(*_: object) -> None:
+        raise LookupError("a fault of ours")
+
+    class Log:
+        """To show a traceback takes looking at files, which no test may do on the loop."""
+
+        def exception(self, event: str, *, exc_info: Exception, **_: object) -> None:
+            told.append(exc_info)
+
+    told: list[Exception] = []
+    cache = adapter.service._cache
+    async with adapter.wire() as wire, adapter.wire() as other:
+        with monkeypatch.context() as patch:
+            patch.setattr("proxy.cache.asking.Asking.receive", broken)
+            patch.setattr("proxy.server.handler._log", Log())
+            await wire.request("GET", "/film.mp4")
+            await gate.reached()
+            await other.request("GET", "/film.mp4")
+            await busy(adapter, 2)
+            gate.open()
+            for each in (wire, other):
+                assert (await each.response()).status == 500
+            assert [type(error) for error in told] == [LookupError, LookupError]
+        await until(lambda: cache.idle)
+        assert (await wire.get("/film.mp4")).body == FILM
