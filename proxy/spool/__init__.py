@@ -11,7 +11,8 @@
     purges     what may not be found any more           bans          which entries that is about
     filling    one object on its way in                 folder        paths, files, who owns them
     bodies     the open files                           body          one of them
-    room       what may still be written                eviction      who goes when it may not
+    admission  makes room for what arrives              room          what may still be written
+    eviction   who goes when it may not
 
 The head is written before the first byte of the body; a body moves to `objects/` when it is whole, and the
 index learns of it last.

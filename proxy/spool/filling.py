@@ -1,6 +1,7 @@
 """An object on its way to the disk: the one writer of its bytes."""
 
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
@@ -12,10 +13,13 @@ GROWTH = 8 << 20
 """Bytes by which room is asked for while the length is unknown."""
 
 
+Grow = Callable[[Reservation, int, int], Coroutine[Any, Any, None]]
+"""Makes a reservation so large, and so much larger if there is room anyway.  Raises SpoolFull, SpoolError."""
+
+
 class Books(Protocol):
     """What a filling needs of the spool that made it."""
 
-    async def grow(self, reservation: Reservation, size: int, spare: int) -> None: ...
     async def publish(self, filling: "Filling", entry: Entry) -> None: ...
     async def abandon(self, filling: "Filling") -> None: ...
     def wrote(self, filling: "Filling", end: int) -> None: ...
@@ -28,8 +32,11 @@ class Filling:
     was done, `discard` does nothing.
     """
 
-    def __init__(self, books: Books, files: FillingFiles, reservation: Reservation, body: Body) -> None:
+    def __init__(
+        self, books: Books, grow: Grow, files: FillingFiles, reservation: Reservation, body: Body
+    ) -> None:
         self._books = books
+        self._grow = grow
         self.files = files
         self.reservation = reservation
         self.body = body
@@ -43,7 +50,7 @@ class Filling:
     async def reserve(self, size: int) -> None:
         """Have room for `size` bytes in all.  Raises SpoolFull."""
         if size > self.reservation.size:
-            await whole(self._books.grow(self.reservation, size, GROWTH))
+            await whole(self._grow(self.reservation, size, GROWTH))
 
     async def write(self, data: bytes, offset: int) -> None:
         """Put `data` at `offset` of the body file.  Raises SpoolError."""

@@ -1,9 +1,6 @@
 """The spool: find what is stored, make room for what arrives, hand out open bodies."""
 
 import asyncio
-import math
-import os
-import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,17 +9,18 @@ from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from proxy.errors import Overloaded, SpoolError, SpoolFull
+from proxy.errors import Overloaded, SpoolError
 from proxy.semantics.purging import Purge
+from proxy.spool.admission import Admission
 from proxy.spool.bodies import Bodies
 from proxy.spool.body import Body
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.entry import Entry
-from proxy.spool.eviction import Candidate, choose
+from proxy.spool.eviction import Candidate
 from proxy.spool.filling import Filling
 from proxy.spool.folder import Claim, FillingFiles
 from proxy.spool.purges import Purges
-from proxy.spool.room import Reservation, Room
+from proxy.spool.room import Room
 from proxy.spool.shelf import Shelf, take_over
 from proxy.spool.whole import whole
 
@@ -30,9 +28,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DISK_THREADS = 8
-EVICTION_BATCH = 64
-MEASURE_INTERVAL = 1.0
-"""Seconds for which our own reckoning of the disk's free space is believed."""
 
 _log = structlog.stdlib.get_logger("spool")
 
@@ -45,15 +40,15 @@ class Spool:
         self.secret = owned.secret
         self.max_object_size = max_object_size
         self.room = room
-        self.evictions = 0
         self._claim = owned
         self._shelf = shelf
         self._catalogue = Catalogue(shelf)
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
         self._purges = Purges(self._catalogue, self)
-        self._admitting = asyncio.Lock()
-        self._measured = -math.inf
+        self._admission = Admission(
+            self.paths.root, room, self._catalogue, self._bodies, self._disk, self._remove
+        )
         self._orderly = owned.orderly and not shelf.fresh
         self._sweeping = None if self._orderly else asyncio.create_task(self._sweep(), name="spool sweep")
         self._purges.start()
@@ -112,46 +107,10 @@ class Spool:
         """Stored bodies that somebody reads now."""
         return self._bodies.in_use
 
-    # Making room
-
-    async def grow(self, reservation: Reservation, size: int, spare: int = 0) -> None:
-        """Make `reservation` `size` bytes large, evicting as needed, and `spare` larger if there is room anyway.
-
-        Raises SpoolFull, SpoolError.
-        """
-        more = size - reservation.size
-        async with self._admitting:
-            spare = self.room.spare(reservation, more, spare)
-            await self._measure()
-            while (need := self.room.shortfall(more)) > 0:
-                victims = await self._victims(need) if need <= self._evictable() else []
-                if not victims:
-                    raise SpoolFull(f"the spool {self.paths.root} is full: {need} bytes are missing")
-                await self._remove(victims)
-                self.evictions += len(victims)
-            reservation.size = size + min(spare, -need)
-
-    async def _measure(self) -> None:
-        if time.monotonic() - self._measured < MEASURE_INTERVAL:
-            return
-        try:
-            disk = await self._on_disk(os.statvfs, self.paths.root)
-        except OSError as error:
-            raise SpoolError(f"cannot read the spool folder {self.paths.root}: {error.strerror}") from error
-        self.room.free = disk.f_bavail * disk.f_frsize
-        self._measured = time.monotonic()
-
-    def _evictable(self) -> int:
-        """Bytes of what is stored and not being read."""
-        in_use = sum(size for name, size in self._bodies.sizes_in_use() if not self._catalogue.hides(name))
-        return self.room.stored - in_use
-
-    async def _victims(self, need: int) -> list[Candidate]:
-        """Whom to evict.  Good until the next await: then somebody may have begun to read one of them."""
-        oldest = await self._catalogue.oldest(self._bodies.in_use + EVICTION_BATCH)
-        return choose(
-            oldest, need, spared=lambda name: self._catalogue.hides(name) or self._bodies.uses(name)
-        )
+    @property
+    def evictions(self) -> int:
+        """Objects dropped to make room."""
+        return self._admission.evictions
 
     # Storing
 
@@ -165,7 +124,7 @@ class Spool:
     async def _create(self, entry: Entry, length: int) -> Filling:
         reservation = self.room.reserve(personal=entry.partition is not None)
         try:
-            await self.grow(reservation, length)
+            await self._admission.grow(reservation, length)
             files = await self._on_disk(FillingFiles, self.paths, entry)
         except OSError as error:
             self.room.settle(reservation)
@@ -173,7 +132,7 @@ class Spool:
         except BaseException:
             self.room.settle(reservation)
             raise
-        filling = Filling(self, files, reservation, Body(files.fd, self._disk))
+        filling = Filling(self, self._admission.grow, files, reservation, Body(files.fd, self._disk))
         self._purges.enter(filling)
         return filling
 

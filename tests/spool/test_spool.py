@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import Overloaded, SpoolError, SpoolFull
-from proxy.spool import bodies
-from proxy.spool import spool as spool_module
+from proxy.spool import admission, bodies
 from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate
 from proxy.spool.shelf import Shelf
@@ -213,7 +212,7 @@ async def test_growth_asks_the_disk_once_a_second(spool: Spool, monkeypatch: pyt
         return real(path)
 
     monkeypatch.setattr(os, "statvfs", statvfs)
-    monkeypatch.setattr(spool_module, "MEASURE_INTERVAL", 3600.0)
+    monkeypatch.setattr(admission, "MEASURE_INTERVAL", 3600.0)
     filling = await spool.create(entry(), None)
     asked = 0
     for size in range(0, MIB, 64 * KIB):

@@ -1,0 +1,81 @@
+"""Making room for what arrives: the disk is measured, and what was used least recently goes."""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+from proxy.errors import SpoolError, SpoolFull
+from proxy.spool.bodies import Bodies
+from proxy.spool.catalogue import Catalogue
+from proxy.spool.eviction import Candidate, choose
+from proxy.spool.room import Reservation, Room
+
+EVICTION_BATCH = 64
+MEASURE_INTERVAL = 1.0
+"""Seconds for which our own reckoning of the disk's free space is believed."""
+
+
+class Admission:
+    """Of one spool folder.  `remove` forgets and unlinks objects; it raises SpoolError."""
+
+    def __init__(
+        self,
+        root: Path,
+        room: Room,
+        catalogue: Catalogue,
+        bodies: Bodies,
+        disk: Executor,
+        remove: Callable[[Sequence[Candidate]], Awaitable[None]],
+    ) -> None:
+        self.evictions = 0
+        self._root = root
+        self._room = room
+        self._catalogue = catalogue
+        self._bodies = bodies
+        self._disk = disk
+        self._remove = remove
+        self._admitting = asyncio.Lock()
+        self._measured = -math.inf
+
+    async def grow(self, reservation: Reservation, size: int, spare: int = 0) -> None:
+        """Make `reservation` `size` bytes large, evicting as needed, and `spare` larger if there is room anyway.
+
+        Raises SpoolFull, SpoolError.
+        """
+        more = size - reservation.size
+        async with self._admitting:
+            spare = self._room.spare(reservation, more, spare)
+            await self._measure()
+            while (need := self._room.shortfall(more)) > 0:
+                victims = await self._victims(need) if need <= self._evictable() else []
+                if not victims:
+                    raise SpoolFull(f"the spool {self._root} is full: {need} bytes are missing")
+                await self._remove(victims)
+                self.evictions += len(victims)
+            reservation.size = size + min(spare, -need)
+
+    async def _measure(self) -> None:
+        if time.monotonic() - self._measured < MEASURE_INTERVAL:
+            return
+        try:
+            disk = await asyncio.get_running_loop().run_in_executor(self._disk, os.statvfs, self._root)
+        except OSError as error:
+            raise SpoolError(f"cannot read the spool folder {self._root}: {error.strerror}") from error
+        self._room.free = disk.f_bavail * disk.f_frsize
+        self._measured = time.monotonic()
+
+    def _evictable(self) -> int:
+        """Bytes of what is stored and not being read."""
+        in_use = sum(size for name, size in self._bodies.sizes_in_use() if not self._catalogue.hides(name))
+        return self._room.stored - in_use
+
+    async def _victims(self, need: int) -> list[Candidate]:
+        """Whom to evict.  Good until the next await: then somebody may have begun to read one of them."""
+        oldest = await self._catalogue.oldest(self._bodies.in_use + EVICTION_BATCH)
+        return choose(
+            oldest, need, spared=lambda name: self._catalogue.hides(name) or self._bodies.uses(name)
+        )
