@@ -111,7 +111,8 @@ class Origin:
     """One origin server.
 
     `connect`, `first_byte` and `idle` are seconds: for a connection (waiting for a free one included), from
-    the last byte of a request to the head, and between two reads of a body.
+    the last byte of a request to the head, and between two reads of a body.  For `resume` seconds an origin that
+    broke off a body is asked for it again.
     """
 
     def __init__(
@@ -122,10 +123,12 @@ class Origin:
         connect: float,
         first_byte: float,
         idle: float,
+        resume: float,
         max_connections: int,
     ) -> None:
         self.name = name
         self.url = URL(url)
+        self.resume = resume
         self._idle = idle
         self._first_byte = first_byte
         self._slots = asyncio.Semaphore(max(1, max_connections * 3 // 4))  # hands them out in order

@@ -78,6 +78,12 @@ async def start_adapter(origin: ScriptedOrigin, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.fixture
+async def impatient(start_adapter: StartAdapter, origin: ScriptedOrigin) -> "Adapter":
+    """Asks an origin that breaks off a body no second time."""
+    return await start_adapter(origins={"legacy": {"url": origin.url, "timeouts": {"resume": "0s"}}})
+
+
+@pytest.fixture
 async def adapter(start_adapter: StartAdapter) -> "Adapter":
     return await start_adapter()
 

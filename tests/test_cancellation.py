@@ -9,7 +9,7 @@ import pytest
 
 import proxy.spool.body as body_module
 from proxy.cache.sources import Complete, Growing
-from proxy.fill import Fill
+from proxy.fill.fill import Fill
 from proxy.spool.spool import Spool
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
@@ -64,7 +64,7 @@ async def test_a_fill(spool: Spool, length: int | None) -> None:
 
 
 async def test_a_fill_that_slides(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.fill.WINDOW", 4 * KIB)
+    monkeypatch.setattr("proxy.fill.window.SMALLEST", 4 * KIB)
     before = Books.of(spool)
 
     async def fetch() -> None:

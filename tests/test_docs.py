@@ -13,7 +13,7 @@ from proxy.semantics.storing import NoStore
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "cache-status.md").read_text("utf-8")
 
-TELLING = {"Ignored": 0, "Passed": 1, "_serve_stale": 3, "_answer_here": 3}
+TELLING = {"Ignored": 0, "Passed": 1, "_answer_here": 3}
 """Calls that take a token, and where among their arguments."""
 TELLING_KEYWORDS = {"reason", "detail", "range_ignored"}
 NEVER_SENT = {NoStore.PARTIAL.value}
@@ -45,7 +45,15 @@ def _tokens_of(tree: ast.AST) -> Iterator[str]:
                         yield from _texts(part.value.elts[1])
             case ast.Assign(
                 targets=[
-                    ast.Attribute(attr="reason") | ast.Name(id="ORIGIN_FAILED" | "FRESH_KEPT" | "DIFFERENT")
+                    ast.Attribute(attr="reason")
+                    | ast.Name(
+                        id="ORIGIN_FAILED"
+                        | "FRESH_KEPT"
+                        | "DIFFERENT"
+                        | "STALE_IF_ERROR"
+                        | "STALE_WHILE_REVALIDATE"
+                        | "UNFINISHED"
+                    )
                 ]
             ):
                 yield from _texts(node.value)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-import proxy.fill as fill_module
+import proxy.fill.fill as fill_module
+import proxy.fill.window as window_module
 from proxy.errors import AdapterError, OriginTruncated, Overloaded, SpoolError
-from proxy.fill import Fill, FillState
+from proxy.fill.fill import Fill, FillState
 from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate
 from proxy.spool.shelf import Shelf
@@ -272,7 +273,7 @@ async def test_a_stalled_fill_does_not_collect_those_who_left(spool: Spool) -> N
         for each in leaving:
             each.cancel()
         await asyncio.wait(leaving)
-    assert len(running.fill._waiting) < 20
+    assert len(running.fill._progress.awaited) < 20
     running.origin.send(bytes(1000))
     assert await staying == 1000
     running.origin.end()
@@ -286,7 +287,7 @@ async def test_a_thousand_readers_cost_nothing_while_the_origin_stalls(
     running = await begin(spool, len(data))
     readers = [asyncio.create_task(read_all(running.fill)) for _ in range(1000)]
     running.origin.send(data[: MIB // 2])
-    await eventually(lambda: [offset for offset, _, _ in running.fill._waiting] == [MIB // 2] * 1000)
+    await eventually(lambda: running.fill._progress.awaited == [MIB // 2] * 1000)
 
     assert await callbacks_in(0.2, monkeypatch) <= 2, "the end of our own sleep, and nothing else"
     running.origin.send(data[MIB // 2 :])
@@ -302,7 +303,7 @@ async def test_a_thousand_readers_cost_nothing_while_the_origin_stalls(
 async def test_what_outgrows_its_limit_slides_and_is_not_stored(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fill_module, "WINDOW", 64 * KIB)
+    monkeypatch.setattr(window_module, "SMALLEST", 64 * KIB)
     data = pattern(MIB)
     running = await begin(spool, limit=100 * KIB)
     reading = asyncio.create_task(read_all(running.fill, piece=8 * KIB))
@@ -319,7 +320,7 @@ async def test_what_outgrows_its_limit_slides_and_is_not_stored(
 async def test_a_sliding_window_is_bounded_and_not_joined(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fill_module, "WINDOW", 64 * KIB)
+    monkeypatch.setattr(window_module, "SMALLEST", 64 * KIB)
     running = await begin(spool, limit=100 * KIB)
     fill = running.fill
     fill.follow()
@@ -343,7 +344,7 @@ async def test_a_sliding_window_is_bounded_and_not_joined(
 
 
 async def test_who_falls_out_of_the_window_is_cut(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill_module, "WINDOW", 64 * KIB)
+    monkeypatch.setattr(window_module, "SMALLEST", 64 * KIB)
     running = await begin(spool, limit=100 * KIB)
     running.fill.follow()
     body = running.fill.body.hold()
@@ -361,7 +362,7 @@ async def test_who_falls_out_of_the_window_is_cut(spool: Spool, monkeypatch: pyt
 
 
 async def test_a_full_spool_makes_it_slide_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill_module, "WINDOW", 64 * KIB)
+    monkeypatch.setattr(window_module, "SMALLEST", 64 * KIB)
     async with opened(tmp_path, max_size=100 * KIB) as spool:
         data = pattern(300 * KIB)
         running = await begin(spool)
@@ -426,3 +427,54 @@ async def test_the_last_byte_is_the_end(spool: Spool) -> None:
     running.origin.send(b"abc")  # and no word of an end
     await running.task
     assert running.stored
+
+
+# A disk that takes no more
+
+
+async def test_a_disk_that_fails_costs_nobody_who_follows(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_module, "IN_MEMORY", 64 * KIB)
+    data = pattern(MIB)
+    running = await begin(spool, len(data))
+    reading = asyncio.create_task(read_all(running.fill, piece=8 * KIB))
+    running.origin.send(data[: 100 * KIB])
+    await running.fill.wait(100 * KIB - 1)
+
+    async def refuse(data: bytes, offset: int) -> None:
+        raise SpoolError("cannot write to the spool: No space left on device")
+
+    monkeypatch.setattr(running.fill._writer, "write", refuse)
+    far = asyncio.create_task(running.fill.wait(MIB - KIB))
+    for at in range(100 * KIB, MIB, 10 * KIB):
+        running.origin.send(data[at : at + 10 * KIB])
+    assert await far == MIB
+    assert await running.fill.read(MIB - KIB, MIB) == data[-KIB:]
+    reading.cancel()
+    await asyncio.wait({running.task, reading})
+    assert running.stored == ()
+    assert not running.fill.joinable
+
+
+async def test_on_a_disk_that_fails_the_window_goes_at_the_readers_speed(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_module, "IN_MEMORY", 64 * KIB)
+    data = pattern(MIB)
+    running = await begin(spool, len(data))
+    reading = asyncio.create_task(read_all(running.fill, piece=8 * KIB))
+
+    async def refuse(data: bytes, offset: int) -> None:
+        raise SpoolError("cannot write to the spool: Input/output error")
+
+    for at in range(0, MIB, 10 * KIB):
+        if at == 300 * KIB:
+            await running.fill.wait(at - 1)
+            monkeypatch.setattr(running.fill._writer, "write", refuse)
+        running.origin.send(data[at : at + 10 * KIB])
+    assert await reading == data
+    await running.task
+    assert running.fill.state is FillState.COMPLETE
+    assert running.stored == ()
+    assert not list(spool.paths.filling.iterdir())

@@ -1,8 +1,14 @@
-"""What came of a request to an origin, as far as its head."""
+"""Asking an origin for what may be stored, and what came of it, as far as its head."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.origin import OriginResponse
+from multidict import CIMultiDict
+
+from proxy.cache.wanted import Wanted
+from proxy.origin import OriginRequest, OriginResponse
+from proxy.semantics.fields import Fields
+from proxy.spool.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +22,25 @@ class Answer:
     response: OriginResponse
     request_time: int
     epoch: int
+
+
+class Asker:
+    """`now` gives seconds since the epoch."""
+
+    def __init__(self, spool: Spool, now: Callable[[], int]) -> None:
+        self._spool = spool
+        self._now = now
+        self.count = 0
+        """Requests sent to origins in order to store the answer."""
+
+    async def get(self, wanted: Wanted, conditions: Fields | None = None) -> Answer:
+        """The origin's answer to a GET for `wanted`, as if that had neither Range nor conditions but these.
+
+        Raises AdapterError.
+        """
+        fields = CIMultiDict(wanted.fields())
+        fields.extend(conditions or {})
+        self.count += 1
+        request_time, epoch = self._now(), self._spool.epoch
+        request = OriginRequest("GET", wanted.target, fields, interim=wanted.interim)
+        return Answer(await wanted.origin.fetch_whole(request), request_time, epoch)

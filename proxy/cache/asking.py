@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.cache.answer import Answer
+from proxy.cache.answer import Answer, Asker
 from proxy.cache.fetch import Freshened, Held, Outcome, Passed
 from proxy.cache.filing import Filing
 from proxy.cache.wanted import Wanted
@@ -75,12 +75,11 @@ class Question:
 class Asking:
     """`now` gives seconds since the epoch."""
 
-    def __init__(self, spool: Spool, filing: Filing, now: Callable[[], int]) -> None:
+    def __init__(self, spool: Spool, asker: Asker, filing: Filing, now: Callable[[], int]) -> None:
         self._spool = spool
+        self._asker = asker
         self._filing = filing
         self._now = now
-        self.count = 0
-        """Requests sent to origins in order to store the answer."""
 
     async def ask(self, wanted: Wanted, question: Question) -> Outcome:
         """Ask, up to the head of the answer.  Raises AdapterError."""
@@ -89,13 +88,8 @@ class Asking:
         return await self._get(wanted, question)
 
     async def _get(self, wanted: Wanted, question: Question) -> Outcome:
-        fields = CIMultiDict(wanted.fields())
-        fields.extend(question.conditions)
-        self.count += 1
-        request_time, epoch = self._now(), self._spool.epoch
-        request = OriginRequest("GET", wanted.target, fields, interim=wanted.interim)
-        response = await wanted.origin.fetch_whole(request)
-        answer = Answer(response, request_time, epoch)
+        answer = await self._asker.get(wanted, question.conditions)
+        response = answer.response
         try:
             if response.status != 304 or not question.conditions:
                 return await self.receive(wanted, question, answer)
@@ -123,7 +117,7 @@ class Asking:
             or not can_be_validated(held.current.stored.representation.fields)
         ):
             return None
-        self.count += 1
+        self._asker.count += 1
         request_time, epoch = self._now(), self._spool.epoch
         try:
             response = await wanted.origin.fetch(OriginRequest("HEAD", wanted.target, wanted.fields()))

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from multidict import CIMultiDict
 
-from proxy.cache.answer import Answer
+from proxy.cache.answer import Answer, Asker
 from proxy.cache.asking import Asking, Question
 from proxy.cache.fetch import Freshened, Held, Outcome, Passed, Storing
 from proxy.cache.underway import Underway
@@ -100,9 +100,12 @@ def _permit(wanted: Wanted, generation: str) -> _Permit:
 class Authorizing:
     """`now` gives seconds since the epoch."""
 
-    def __init__(self, spool: Spool, asking: Asking, underway: Underway, now: Callable[[], int]) -> None:
+    def __init__(
+        self, spool: Spool, asker: Asker, asking: Asking, underway: Underway, now: Callable[[], int]
+    ) -> None:
         self.permits = Permits()
         self._spool = spool
+        self._asker = asker
         self._asking = asking
         self._underway = underway
         self._now = now
@@ -142,7 +145,7 @@ class Authorizing:
         held = question.selected
         is_mere_question = held is not None and self._is_current(held, wanted)
         send = wanted.origin.fetch if is_mere_question else wanted.origin.fetch_whole
-        self._asking.count += not is_mere_question
+        self._asker.count += not is_mere_question
         request_time, epoch = self._now(), self._spool.epoch
         response = await send(self._request(wanted, question, "GET"))
         answer = Answer(response, request_time, epoch)

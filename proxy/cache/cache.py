@@ -8,22 +8,24 @@ from functools import partial
 from typing import assert_never
 
 import structlog
+from multidict import CIMultiDict
 
 from proxy.cache.asking import Question
 from proxy.cache.digesting import Digesting
 from proxy.cache.fetch import Fetch, Freshened, Held, Outcome, Passed, Storing
 from proxy.cache.fetching import Fetching
 from proxy.cache.lease import Lease, passing
+from proxy.cache.leasing import STALE_IF_ERROR, Leasing
 from proxy.cache.partitions import Partitions
-from proxy.cache.sources import Complete, Growing, Passing
+from proxy.cache.resuming import Resumptions
+from proxy.cache.sources import Growing, Passing
 from proxy.cache.underway import Waits
 from proxy.cache.wanted import Wanted
-from proxy.errors import NotValidated, OnlyIfCached, OriginError, Overloaded, SpoolError
-from proxy.fill import Fill
+from proxy.errors import NotValidated, OnlyIfCached, OriginError, Overloaded
+from proxy.fill.fill import Fill
 from proxy.semantics import reuse
 from proxy.semantics.authorization import asked_first
 from proxy.semantics.cache_status import CacheStatus, Forward
-from proxy.semantics.digests import wants_digest
 from proxy.semantics.freshness import FAILURES, Lifetime, Stored, current_age, is_fresh, lifetime
 from proxy.semantics.purging import Purge
 from proxy.spool.entry import Entry
@@ -53,6 +55,7 @@ class Cache:
         self._fetching = Fetching(spool, self._now, self._partitions.admit)
         self._underway = self._fetching.underway
         self._digesting = Digesting(spool)
+        self._leasing = Leasing(spool, self._fetching, self._digesting)
         self._sweeping = asyncio.create_task(self._partitions.sweep(), name="partition sweep")
 
     def fills(self) -> Iterator[Fill]:
@@ -68,6 +71,11 @@ class Cache:
     def fetched(self) -> int:
         """Requests sent to origins in order to store the answer."""
         return self._fetching.fetched
+
+    @property
+    def resumptions(self) -> Resumptions:
+        """How often an origin broke off, and what came of it."""
+        return self._fetching.resumptions
 
     @property
     def filled_bytes(self) -> int:
@@ -91,12 +99,16 @@ class Cache:
                 decision = asked_first(decision, wanted.request, partial(self._is_granted, wanted, held))
             match decision:
                 case reuse.Reuse(chosen, age, ttl, None):
-                    lease = await self._reuse(wanted, _of(held, chosen), age, ttl)
+                    lease = await self._leasing.reuse(wanted, _of(held, chosen), age, ttl)
+                case reuse.Reuse(chosen, _, _, refresh) if refresh and _of(held, chosen).partial:
+                    lease = await self._ask(wanted, refresh, held, waits)
                 # A moment ago something else came, which may not be stored.
                 case reuse.Reuse(_, _, _, refresh) if refresh and self._underway.passes(wanted):
                     lease = await self._ask(wanted, refresh, held, waits)
                 case reuse.Reuse(_, _, _, refresh) as stale:
-                    lease = await self._serve_stale(wanted, stale, held, "stale-while-revalidate")
+                    lease = await self._leasing.serve_stale(
+                        wanted, stale, _of(held, stale.stored), "stale-while-revalidate"
+                    )
                     if lease is not None and refresh is not None:
                         self._fetching.refresh(wanted, _question(refresh, held))
                 case reuse.Ask():
@@ -137,12 +149,16 @@ class Cache:
 
     def _held(self, wanted: Wanted) -> list[Held]:
         """Everything arriving or stored under the keys of `wanted`."""
-        stored = [Held(entry) for key in wanted.keys for entry in self.spool.lookup(key)]
-        return [*self._underway.joinable(wanted), *stored]
+        held = self._underway.joinable(wanted)
+        held += [Held(entry) for key in wanted.keys for entry in self.spool.lookup(key)]
+        if wanted.policy.authorize is None:
+            partials = (partial for key in wanted.keys for partial in self.spool.partials.lookup(key))
+            held += [Held(partial.entry, partial=partial) for partial in partials]
+        return held
 
     def _decide(self, wanted: Wanted, held: list[Held]) -> reuse.Decision:
-        """What is being compared is waited for only where nothing else will do."""
-        firm = [each for each in held if each.fill is None or not each.fill.provisional]
+        """What is being compared, or is not whole, is taken only where nothing else will do."""
+        firm = [each for each in held if each.is_firm]
         decision = self._decide_among(wanted, firm)
         if len(firm) == len(held) or isinstance(decision, reuse.Reuse):
             return decision
@@ -154,33 +170,6 @@ class Cache:
 
     def _is_granted(self, wanted: Wanted, held: list[Held], stored: Stored) -> bool:
         return self._fetching.permits.holds(wanted, _of(held, stored).entry.generation)
-
-    async def _reuse(self, wanted: Wanted, held: Held, age: int, ttl: int) -> Lease | None:
-        """A lease on what is held; None if that is over, or was lost on the disk and is forgotten now."""
-        entry, fill = held.entry, held.fill
-        if fill is not None:
-            if fill.joinable:
-                whole = fill.written == fill.complete_length
-                why = Forward.STALE if fill.provisional else Forward.URI_MISS
-                status = CacheStatus(hit=True, ttl=ttl) if whole else CacheStatus(forward=why, collapsed=True)
-                return Lease(Growing(fill), status, age)
-            entry = fill.entry
-            if fill.error is not None or fill.retracted or fill.complete_length is None:
-                return None
-        if wants_digest(wanted.request.fields, entry.stored.representation):
-            entry = await self._digesting.with_digest(entry)
-        try:
-            body = await self.spool.open_body(entry)
-        except SpoolError as error:
-            _log.warning("a stored object was lost", object=entry.label, why=str(error))
-            return None
-        return Lease(Complete(entry, body), CacheStatus(hit=True, ttl=ttl), age)
-
-    async def _serve_stale(
-        self, wanted: Wanted, stale: reuse.Reuse, held: list[Held], why: str
-    ) -> Lease | None:
-        lease = await self._reuse(wanted, _of(held, stale.stored), stale.age, stale.ttl)
-        return lease and replace(lease, status=replace(lease.status, detail=why))
 
     # What has to be fetched
 
@@ -209,13 +198,17 @@ class Cache:
         if fallback is not None and self._fetching.failing.holds(
             _of(held, fallback.stored).entry.key, wanted
         ):
-            return await self._serve_stale(wanted, fallback, held, "stale-if-error")
+            return await self._leasing.serve_stale(
+                wanted, fallback, _of(held, fallback.stored), "stale-if-error"
+            )
         try:
             lease = await self._fetched(wanted, question, waits)
         except (OriginError, Overloaded) as error:
             lease = None
             if fallback is not None:
-                lease = await self._serve_stale(wanted, fallback, held, "stale-if-error")
+                lease = await self._leasing.serve_stale(
+                    wanted, fallback, _of(held, fallback.stored), "stale-if-error"
+                )
             if lease is None and ask.strict and isinstance(error, OriginError):
                 raise NotValidated(str(error), reason=error.reason) from error
             if lease is None:
@@ -225,9 +218,11 @@ class Cache:
         if lease is not None and passes and lease.status.forward_status in FAILURES and fallback is not None:
             forwarded = lease.status
             lease.close()
-            stale = await self._serve_stale(wanted, fallback, held, "stale-if-error")
+            stale = await self._leasing.serve_stale(
+                wanted, fallback, _of(held, fallback.stored), "stale-if-error"
+            )
             return stale and replace(
-                stale, status=replace(forwarded, ttl=fallback.ttl, detail="stale-if-error")
+                stale, status=replace(forwarded, ttl=fallback.ttl, detail=STALE_IF_ERROR)
             )
         return lease
 
@@ -277,7 +272,7 @@ class Cache:
     async def _freshened_lease(self, wanted: Wanted, outcome: Freshened, status: CacheStatus) -> Lease | None:
         stored = outcome.held.entry.stored
         age = current_age(stored, self._now(), self._lifetime(stored, wanted).basis)
-        lease = await self._reuse(wanted, outcome.held, age, 0)
+        lease = await self._leasing.reuse(wanted, outcome.held, age, 0)
         if wanted.policy.authorize is not None:  # that something is stored is told to those who may have it
             status = replace(status, forward=Forward.REQUEST, detail="authorized")
         return lease and replace(lease, status=replace(status, forward_status=outcome.status))
@@ -297,10 +292,13 @@ class Cache:
 
 
 def _question(ask: reuse.Ask, held: list[Held]) -> Question:
+    """Of what is not whole, a 304 would be no help."""
+    candidates = tuple(_of(held, stored) for stored in ask.candidates)
+    is_partial = any(each.partial is not None for each in candidates)
     return Question(
         ask.reason,
-        tuple(_of(held, stored) for stored in ask.candidates),
-        ask.conditions,
+        candidates,
+        CIMultiDict() if is_partial else ask.conditions,
         selects=ask.reason is not Forward.VARY_MISS,
     )
 

@@ -7,15 +7,13 @@ fail, and the rest of the response makes a new one.
 
 from collections.abc import Awaitable, Callable
 
-from proxy.errors import NotCompared, ObjectChanged, OriginError, OriginTruncated
-from proxy.fill import Incoming
+from proxy.cache.rest import Rest
+from proxy.errors import AdapterError, NotCompared, ObjectChanged, OriginError, OriginTruncated
+from proxy.fill.fill import Incoming
 from proxy.origin import OriginResponse
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
-
-PIECE = 256 << 10
-"""Bytes of a stored prefix that are read at a time."""
 
 
 class Comparison:
@@ -96,7 +94,7 @@ class Comparison:
 
     async def _change(self, offset: int, data: bytes) -> None:
         self._changed = True
-        rest = _Rest(self.body.hold(), offset, data + (self._ahead or b""), self._response)
+        rest = Rest(self.body.hold(), offset, data + (self._ahead or b""), self._response)
         try:
             await self._on_change(rest)
         except BaseException:
@@ -112,35 +110,12 @@ class Comparison:
     def retract(self) -> None:
         self._retracted = True
 
+    async def suspend(self, entry: Entry, written: int, error: AdapterError, *, confirmed: bool) -> None:
+        """What is stored stays as it is."""
+
     async def discard(self) -> None:
         self.body.release()
 
 
 def _truncated(message: str) -> NotCompared:
     return NotCompared(message, reason=OriginTruncated.reason)
-
-
-class _Rest:
-    """The body of a new generation: the prefix that it shares with the old one, and what comes after that."""
-
-    def __init__(self, body: Body, shared: int, data: bytes, response: OriginResponse) -> None:
-        self._body = body
-        self._shared = shared
-        self._offset = 0
-        self._data = data
-        self._response = response
-
-    async def read(self) -> bytes:
-        if self._offset < self._shared:
-            stop = min(self._offset + PIECE, self._shared)
-            piece = bytes(await self._body.read(self._offset, stop))
-            self._offset = stop
-            return piece
-        if self._data:
-            data, self._data = self._data, b""
-            return data
-        return await self._response.read()
-
-    def close(self) -> None:
-        self._body.release()
-        self._response.close()

@@ -31,6 +31,10 @@ class Failing:
         elif isinstance(error, OriginError):
             self._recent.add(_of_client(key, wanted))
 
+    def note_broken(self, key: bytes) -> None:
+        """It broke off a body, and did not come back: that was not about any one request."""
+        self._recent.add(key)
+
     def note(self, key: bytes, wanted: Wanted, outcome: Outcome) -> None:
         """This came as the head of an answer."""
         if isinstance(outcome, Passed) and outcome.response.status in FAILURES:

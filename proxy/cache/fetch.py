@@ -9,23 +9,30 @@ from dataclasses import dataclass, field
 from multidict import CIMultiDict
 
 from proxy.cache.wanted import Wanted
-from proxy.fill import Fill, FillState
+from proxy.fill.fill import Fill, FillState
 from proxy.origin import OriginResponse
 from proxy.semantics.fields import Fields
 from proxy.spool.entry import Entry
+from proxy.spool.partials import Partial
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Something under a request's keys: complete, or as far as `fill` has come."""
+    """Something under a request's keys: complete, as far as `fill` has come, or what a `partial` has of it."""
 
     entry: Entry
     fill: Fill | None = None
+    partial: Partial | None = None
 
     @property
     def current(self) -> Entry:
         """The entry as its fill knows it by now: its length, say, once that has ended."""
         return self.entry if self.fill is None else self.fill.entry
+
+    @property
+    def is_firm(self) -> bool:
+        """Is it there to its end, or will it be, as far as anybody knows?"""
+        return self.partial is None and (self.fill is None or not self.fill.provisional)
 
     @property
     def is_good(self) -> bool:
@@ -35,6 +42,8 @@ class Held:
     @property
     def is_whole(self) -> bool:
         """Is it stored to its end?"""
+        if self.partial is not None:
+            return False
         return self.fill is None or (
             self.fill.state is FillState.COMPLETE and self.fill.complete_length is not None
         )

@@ -1,21 +1,25 @@
 """Everything that is being fetched: started once, run to its end in tasks of its own, whoever leaves."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
+from proxy.cache.answer import Asker
 from proxy.cache.asking import Asking, Question
 from proxy.cache.authorization import Authorizing, Permits
 from proxy.cache.failing import SPARED_FOR, Failing
 from proxy.cache.fetch import Fetch, Freshened, Storing
 from proxy.cache.filing import Filing
 from proxy.cache.recent import Recent
+from proxy.cache.resuming import Resumptions
 from proxy.cache.underway import Underway, Waits
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, NotCompared
-from proxy.fill import Fill
+from proxy.errors import AdapterError, NotCompared, ObjectChanged, OriginDown, OriginError
+from proxy.fill.fill import Fill
+from proxy.spool.partials import Partial
 from proxy.spool.spool import Spool
 
 _log = structlog.stdlib.get_logger("cache")
@@ -27,8 +31,10 @@ class Fetching:
     def __init__(self, spool: Spool, now: Callable[[], int], admits: Callable[[bytes, str], bool]) -> None:
         self.underway = Underway()
         self._spool = spool
-        self._asking = Asking(spool, Filing(spool, now, self.underway.enter_fill, admits), now)
-        self._authorizing = Authorizing(spool, self._asking, self.underway, now)
+        self._asker = Asker(spool, now)
+        self._filing = Filing(spool, self._asker, now, self.underway.enter_fill, admits)
+        self._asking = Asking(spool, self._asker, self._filing, now)
+        self._authorizing = Authorizing(spool, self._asker, self._asking, self.underway, now)
         self._tasks: set[asyncio.Task[None]] = set()
         self.failing = Failing()
         self._refreshed = Recent(SPARED_FOR)
@@ -42,7 +48,12 @@ class Fetching:
     @property
     def fetched(self) -> int:
         """Requests sent to origins in order to store the answer."""
-        return self._asking.count
+        return self._asker.count
+
+    @property
+    def resumptions(self) -> Resumptions:
+        """How often an origin broke off, and what came of it."""
+        return self._filing.resumptions
 
     @property
     def permits(self) -> Permits:
@@ -64,9 +75,7 @@ class Fetching:
         """Ask the origin; `own_head` of what is returned tells what comes of it."""
         fetch = Fetch(wanted)
         self.underway.enter_fetch(fetch)
-        task = asyncio.create_task(self._run(fetch, question), name=f"fetch {wanted.shared_key.text}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(self._run(fetch, question), f"fetch {wanted.shared_key.text}")
         return fetch
 
     def refresh(self, wanted: Wanted, question: Question) -> None:
@@ -77,6 +86,19 @@ class Fetching:
             return
         self._refreshed.add(key)
         self.start(replace(wanted, interim=None), question).disown()
+
+    def go_on(self, wanted: Wanted, partial: Partial) -> Fill | None:
+        """Fetch the rest of what broke off; None if that is going on already."""
+        fill = self._filing.go_on(wanted, partial)
+        if fill is not None:
+            self.underway.enter_fill(fill)
+            self._spawn(self._run_fills(wanted, fill), f"fetch the rest of {fill.entry.label}")
+        return fill
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # Running
 
@@ -117,14 +139,20 @@ class Fetching:
             await fetch.resolve(outcome)
         except asyncio.CancelledError:
             _cancel_this_task()  # again, in `run`, which then leaves everything in order
-        try:
-            await self._run_fill(fetch.wanted, fill)
-        except asyncio.CancelledError:
-            if fill.successor is None:
-                raise
-            _cancel_this_task()
-        if fill.successor is not None:
-            await self._run_fill(fetch.wanted, fill.successor)
+        await self._run_fills(fetch.wanted, fill)
+
+    async def _run_fills(self, wanted: Wanted, fill: Fill) -> None:
+        """`fill`, which has been entered, and those that succeed it."""
+        following: Fill | None = fill
+        while following is not None:
+            current = following
+            try:
+                await self._run_fill(wanted, current)
+            except asyncio.CancelledError:
+                if current.successor is None:
+                    raise
+                _cancel_this_task()
+            following = current.successor
 
     async def _run_fill(self, wanted: Wanted, fill: Fill) -> None:
         """`fill` has been entered."""
@@ -137,10 +165,17 @@ class Fetching:
             self._filled_bytes += fill.written
         if fill.error is not None:
             _log.warning("a fill failed", object=fill.entry.label, why=str(fill.error), written=fill.written)
-            if isinstance(fill.error, NotCompared):
-                self.failing.note_error(fill.entry.key, wanted, fill.error)
+            self._note_failure(wanted, fill.entry.key, fill.error)
         elif fill.retracted and not fill.provisional and fill.complete_length is not None:
             await self._spool.drop([fill.entry])  # it may have been retracted while it was committed
+
+    def _note_failure(self, wanted: Wanted, key: bytes, error: AdapterError) -> None:
+        if isinstance(error, ObjectChanged):
+            return
+        if isinstance(error, OriginError) and wanted.origin.resume:
+            self.failing.note_broken(key)  # it was asked again, and again
+        elif isinstance(error, OriginDown | NotCompared):
+            self.failing.note_error(key, wanted, error)
 
     async def close(self) -> None:
         """Stop what is being fetched."""

@@ -1,32 +1,30 @@
-"""An answer that may be stored, on its way into the spool: as a new generation, or compared with the old one."""
+"""An answer that may be stored, on its way into the spool: as a new generation, as the rest of one that broke off, or
+compared with the old one.
+"""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import structlog
-from multidict import CIMultiDictProxy
 
-from proxy.cache.answer import Answer
+from proxy.cache.answer import Answer, Asker
 from proxy.cache.comparison import Comparison
 from proxy.cache.fetch import Held, Passed, Storing
+from proxy.cache.generations import new_entry, same_as, whole_of
 from proxy.cache.recent import Recent
+from proxy.cache.resuming import Resuming, Resumptions
+from proxy.cache.subject import Subject
 from proxy.cache.wanted import Wanted
 from proxy.errors import AdapterError, SpoolError, SpoolFull
-from proxy.fill import Fill, Incoming
-from proxy.origin import OriginResponse
-from proxy.semantics.fields import joined
-from proxy.semantics.freshness import Scope, Stored
-from proxy.semantics.own_tags import own_tag
-from proxy.semantics.purging import tags_of
-from proxy.semantics.representation import Representation
+from proxy.fill.fill import Fill, Incoming
 from proxy.semantics.storing import Store
 from proxy.semantics.validators import origin_validators
-from proxy.spool.entry import Entry, new_generation
+from proxy.spool.entry import Entry
 from proxy.spool.filling import Filling
+from proxy.spool.partials import Partial
 from proxy.spool.spool import Spool
 
 DOUBTED_FOR = 3600.0
-"""Seconds for which it is remembered that a body ended earlier than the one that is stored."""
+"""Seconds for which it is remembered that a body ended earlier than it should."""
 
 _log = structlog.stdlib.get_logger("cache")
 
@@ -41,12 +39,15 @@ class Filing:
     def __init__(
         self,
         spool: Spool,
+        asker: Asker,
         now: Callable[[], int],
         on_fill: Callable[[Fill], None],
         admits: Callable[[bytes, str], bool],
     ) -> None:
-        self._spool = spool
-        self._now = now
+        self.spool = spool
+        self.asker = asker
+        self.now = now
+        self.resumptions = Resumptions()
         self._on_fill = on_fill
         self._admits = admits
         self._doubted = Recent(DOUBTED_FOR)
@@ -60,119 +61,147 @@ class Filing:
     ) -> Storing | Passed:
         """Begin to store an answer that may be; `old` is what it would replace.  Its head arrives now."""
         response, length = answer.response, answer.response.content_length
-        if length is not None and length > self._spool.max_object_size:
+        if length is not None and length > self.spool.max_object_size:
             return Passed(response, "too-large")
-        entry = _new_entry(wanted, verdict, answer, self._now())
+        entry = new_entry(wanted, verdict, answer, self.now())
         if entry.partition is not None and not self._admits(entry.partition, wanted.request.client):
             return Passed(response, "partition-count")
-        fill = await self._compared(entry, old, response)
+        fill = self._resumed(wanted, entry, old, answer) or await self._compared(wanted, entry, old, answer)
         if fill is None:
             try:
-                writer = await self._spool.create(entry, length)
+                writer = await self.spool.create(entry, length)
             except SpoolError as error:
                 _log.warning("an answer passes without being stored", object=entry.label, why=str(error))
                 return Passed(response, error.reason)
-            fill = Fill(response, writer, limit=self._spool.max_object_size)
+            fill = self._new_fill(wanted, writer, answer, known_length=_length_of(old))
         return Storing(fill, response.status, verdict.withheld)
+
+    def _new_fill(
+        self,
+        wanted: Wanted,
+        writer: Filling,
+        answer: Answer | None,
+        incoming: Incoming | None = None,
+        *,
+        stored: int = 0,
+        provisional: bool = False,
+        known_length: int | None = None,
+    ) -> Fill:
+        subject = Subject(self, wanted, known_length)
+        source = Resuming(
+            subject,
+            self.resumptions,
+            patience=wanted.origin.resume,
+            answer=answer,
+            incoming=incoming,
+            stored=stored,
+        )
+        fill = Fill(
+            source,
+            writer,
+            limit=self.spool.max_object_size,
+            stored=stored,
+            provisional=provisional,
+            keeps=wanted.policy.authorize is None,
+        )
+        subject.fill = source.fill = fill
+        return fill
+
+    # What broke off
+
+    def go_on(self, wanted: Wanted, partial: Partial) -> Fill | None:
+        """A fill that asks the origin for the rest of what is stored; None if somebody else does that already."""
+        if not self.spool.partials.take(partial):
+            return None
+        fill = self._new_fill(
+            wanted, partial.filling, None, stored=partial.written, provisional=not partial.confirmed
+        )
+        fill.entry = partial.entry
+        fill.note_break()
+        return fill
+
+    def _resumed(self, wanted: Wanted, entry: Entry, old: Held | None, answer: Answer) -> Fill | None:
+        """A fill that looks whether an answer is the whole of what broke off; None if that cannot be."""
+        partial = None if old is None else old.partial
+        if partial is None:
+            return None
+        twin = whole_of(entry, partial.entry, partial.written)
+        if twin is None or not self.spool.partials.take(partial):
+            return None
+        tag = entry.stored.representation.validators.etag
+        is_tagged = (
+            tag == origin_validators(entry.stored.representation.fields, None).etag and tag is not None
+        )
+        fill = self._new_fill(
+            wanted,
+            partial.filling,
+            answer,
+            stored=partial.written,
+            provisional=not (is_tagged and partial.confirmed),
+        )
+        fill.entry = twin
+        return fill
+
+    # What is whole, and stale
 
     async def _begin(self, entry: Entry, length: int | None, *, instead_of: Entry) -> Filling:
         """Room for a new generation; the old one, known to be out of date, goes before its time if need be."""
         try:
-            return await self._spool.create(entry, length)
+            return await self.spool.create(entry, length)
         except SpoolFull:
-            await self._spool.drop([instead_of])
-            return await self._spool.create(entry, length)
+            await self.spool.drop([instead_of])
+            return await self.spool.create(entry, length)
 
-    async def _compared(self, entry: Entry, old: Held | None, response: OriginResponse) -> Fill | None:
+    async def succeed(self, fill: Fill, wanted: Wanted, entry: Entry, answer: Answer, rest: Incoming) -> None:
+        """Another object has come in the place of what `fill` stands for: its fill, if it can be stored."""
+        length = answer.response.content_length
+        try:
+            if length is not None and length > self.spool.max_object_size:
+                raise SpoolFull(f"body is larger than {self.spool.max_object_size} bytes", reason="too-large")
+            writer = await self._begin(entry, length, instead_of=fill.entry)
+        except SpoolError as error:
+            _log.warning("a changed object is not stored", object=entry.label, why=str(error))
+            rest.close()
+            return
+        fill.successor = self._new_fill(wanted, writer, answer, rest)
+        if fill.retracted:
+            fill.successor.retract()
+        self._on_fill(fill.successor)
+
+    async def _compared(self, wanted: Wanted, entry: Entry, old: Held | None, answer: Answer) -> Fill | None:
         """A fill that looks whether `old` still holds; None if that cannot be, by the head of the answer alone."""
-        if old is None or (old.fill is not None and not old.fill.provisional):
+        if old is None or old.partial is not None or (old.fill is not None and not old.fill.provisional):
             return None
-        twin = _twin(entry, old.current)
+        twin = same_as(entry, old.current)
         if twin is None:
             return None
         try:
-            body = await self._spool.open_body(old.current)
+            body = await self.spool.open_body(old.current)
         except AdapterError:  # lost, or too many files are open: then it is not compared
             return None
 
         async def change(rest: Incoming) -> None:
-            try:
-                writer = await self._begin(entry, response.content_length, instead_of=twin)
-            except SpoolError as error:
-                _log.warning("a changed object is not stored", object=entry.label, why=str(error))
-                rest.close()
-                return
-            fill.successor = Fill(rest, writer, limit=self._spool.max_object_size)
-            if fill.retracted:
-                fill.successor.retract()
-            self._on_fill(fill.successor)
+            await self.succeed(fill, wanted, entry, answer, rest)
 
         def doubts() -> bool:
             """An end without a last chunk or a length is doubted once, and believed when it comes again."""
-            generation = twin.generation.encode()
-            if generation in self._doubted:
-                return False
-            self._doubted.add(generation)
-            return True
+            return self.doubts(twin, 0)
 
-        comparison = Comparison(self._spool, twin, body, response, change, doubts)
-        fill = Fill(comparison, comparison, limit=self._spool.max_object_size, provisional=True)
+        comparison = Comparison(self.spool, twin, body, answer.response, change, doubts)
+        fill = Fill(comparison, comparison, limit=self.spool.max_object_size, provisional=True)
         return fill
 
+    def doubts(self, entry: Entry, received: int) -> bool:
+        """Is this the first time that its body ended there?"""
+        end = entry.key + received.to_bytes(8)
+        if end in self._doubted:
+            return False
+        self._doubted.add(end)
+        return True
 
-def _twin(entry: Entry, old: Entry) -> Entry | None:
-    """`old`, with what a new answer says of it; None if the two cannot have the same bytes and the same tag."""
-    new, was = entry.stored, old.stored
-    fields = new.representation.fields
-    validators = origin_validators(fields, own_tag(old.generation))
-    is_the_same = (
-        entry.key == old.key
-        and new.vary == was.vary
-        and new.representation.status == was.representation.status == 200
-        and new.representation.complete_length in {None, old.length}
-        and validators.etag == was.representation.validators.etag
-        and all(
-            joined(fields, name) == joined(was.representation.fields, name)
-            for name in ("Content-Type", "Content-Encoding")
-        )
-    )
-    if not is_the_same or old.length == 0:
+
+def _length_of(old: Held | None) -> int | None:
+    """Of what an earlier fetch brought."""
+    if old is None or old.current.stored.representation.status != 200:
         return None
-    representation = replace(new.representation, validators=validators, complete_length=old.length)
-    return replace(
-        entry,
-        generation=old.generation,
-        digest=old.digest,
-        stored=replace(new, representation=representation),
-    )
-
-
-def _new_entry(wanted: Wanted, verdict: Store, answer: Answer, now: int) -> Entry:
-    generation = new_generation()
-    key, partition = wanted.shared_key, None
-    if verdict.scope is Scope.PARTITION:
-        assert wanted.partition_key is not None, "only credentials make an answer personal"
-        key, partition = wanted.partition_key, wanted.partition
-    fields = CIMultiDictProxy(verdict.fields)
-    return Entry(
-        key=key.digest,
-        target=wanted.target_key.digest,
-        generation=generation,
-        label=key.text,
-        partition=partition,
-        stored=Stored(
-            representation=Representation(
-                status=answer.response.status,
-                fields=fields,
-                validators=origin_validators(fields, own_tag(generation)),
-                complete_length=answer.response.content_length,
-            ),
-            request_time=answer.request_time,
-            response_time=now,
-            vary=verdict.vary,
-            scope=verdict.scope,
-        ),
-        location=wanted.location,
-        tags=tags_of(answer.response.fields, wanted.policy.tag_fields),
-        epoch=answer.epoch,
-    )
+    return old.current.stored.representation.complete_length

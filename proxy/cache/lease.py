@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.cache.sources import Complete, Growing, Passing, Source
+from proxy.cache.sources import Broken, Complete, Growing, Passing, Source
 from proxy.origin import OriginResponse
 from proxy.semantics.cache_status import CacheStatus
 from proxy.semantics.fields import Fields, end_to_end, format_http_date
@@ -32,7 +32,7 @@ class Lease:
     @property
     def key(self) -> str | None:
         """The text of the key that it is stored under, if it is."""
-        return self.source.label if isinstance(self.source, Complete | Growing) else None
+        return self.source.label if isinstance(self.source, Broken | Complete | Growing) else None
 
     def successor(self) -> "Lease | None":
         """The same right to what has replaced the object since; None if that is not to be had."""

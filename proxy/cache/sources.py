@@ -1,19 +1,21 @@
-"""Where the bytes of an answer come from.  Delivery sees only `Source`; there are three.
+"""Where the bytes of an answer come from.  Delivery sees only `Source`; there are four.
 
 Complete  a whole object of the spool
 Growing   an object that a fill is fetching
+Broken    the beginning of an object, of which there is no more
 Passing   an origin's response that is not stored: read once, forwards only
 """
 
 from dataclasses import replace
 from typing import Protocol
 
-from proxy.errors import OriginTruncated
-from proxy.fill import Fill, FillState
+from proxy.errors import AdapterError, OriginTruncated
+from proxy.fill.fill import Fill, FillState
 from proxy.origin import OriginResponse
 from proxy.semantics.representation import Representation
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
+from proxy.spool.partials import Partial
 
 
 class Source(Protocol):
@@ -32,7 +34,10 @@ class Source(Protocol):
 
     @property
     def file(self) -> Body | None:
-        """A file that holds the bytes at their own offsets for good, if there is one: fit for sendfile."""
+        """A file that holds the bytes there are at their own offsets for good, if there is one: fit for sendfile."""
+
+    async def ensure(self, stop: int) -> None:
+        """Raises AdapterError where it is known, or soon will be, that the bytes below `stop` are not to be had."""
 
     async def wait(self, offset: int) -> int:
         """How many bytes there are, once there are more than `offset` or there will be no more.
@@ -64,6 +69,9 @@ class Complete:
         self.file: Body | None = body
         self._body = body
         self._length = entry.length
+
+    async def ensure(self, stop: int) -> None:
+        """They are here."""
 
     async def wait(self, offset: int) -> int:
         return self._length
@@ -102,14 +110,18 @@ class Growing:
 
     @property
     def file(self) -> Body | None:
-        # A body of unknown length may turn into a sliding window at any moment.
-        return None if self._fill.complete_length is None else self._body
+        # A body of unknown length may turn into a window over its own file at any moment.
+        is_for_good = self._fill.complete_length is not None and self._fill.is_stored
+        return self._body if is_for_good else None
 
     @property
     def successor(self) -> "Growing | None":
         """What has replaced it, if that is there to be followed."""
         successor = self._fill.successor
         return Growing(successor) if successor is not None and successor.joinable else None
+
+    async def ensure(self, stop: int) -> None:
+        await self._fill.ensure(stop)
 
     async def wait(self, offset: int) -> int:
         return await self._fill.wait(offset)
@@ -125,6 +137,38 @@ class Growing:
         self._body.release()
 
 
+class Broken:
+    """The beginning of an object whose origin does not give the rest: reading beyond it raises `error` at once."""
+
+    seekable = True
+    provisional = False
+
+    def __init__(self, partial: Partial, error: AdapterError) -> None:
+        self.label = partial.entry.label
+        self.representation = partial.entry.stored.representation
+        self._written = partial.written
+        self._error = error
+        self._body = partial.filling.body.hold()
+        self.file: Body | None = self._body
+
+    async def ensure(self, stop: int) -> None:
+        if stop > self._written:
+            raise self._error
+
+    async def wait(self, offset: int) -> int:
+        await self.ensure(offset + 1)
+        return self._written
+
+    async def wait_for_end(self) -> int:
+        return self._written
+
+    async def read(self, start: int, stop: int) -> bytes | bytearray:
+        return await self._body.read(start, stop)
+
+    def close(self) -> None:
+        self._body.release()
+
+
 class Passing:
     """A response on its way through: one piece in memory at a time, as fast as the client takes it."""
 
@@ -137,6 +181,9 @@ class Passing:
         self._response = response
         self._piece = b""
         self._offset = 0  # of the piece
+
+    async def ensure(self, stop: int) -> None:
+        """They are on their way."""
 
     async def wait(self, offset: int) -> int:
         """As `Source.wait`; the bytes before `offset` are gone for good."""

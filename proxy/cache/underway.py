@@ -14,7 +14,7 @@ from typing import TypeVar
 from proxy.cache.fetch import Fetch, Held, Outcome, Passed, Storing
 from proxy.cache.recent import Recent
 from proxy.cache.wanted import Wanted
-from proxy.fill import Fill
+from proxy.fill.fill import Fill
 from proxy.semantics.key import CacheKey
 from proxy.semantics.purging import Purge, covers
 

@@ -136,6 +136,8 @@ class OriginTimeouts(Section):
     """For the head of an answer."""
     idle: TimeoutValue = Duration(60)
     """For the next bytes of a body."""
+    resume: DurationValue = Duration(60)
+    """Where it broke off a body: for so long it is asked again, and clients wait; 0s gives up at once."""
 
 
 class Origin(Section):

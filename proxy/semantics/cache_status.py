@@ -20,6 +20,7 @@ class Forward(Enum):
     MISS = "miss"
     REQUEST = "request"
     STALE = "stale"
+    PARTIAL = "partial"
 
 
 @dataclass(frozen=True, slots=True)

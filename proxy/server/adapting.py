@@ -18,7 +18,7 @@ from proxy.origin import Origin
 from proxy.routes import Route, Routed
 from proxy.semantics import forward
 from proxy.semantics.cors import add_cors
-from proxy.semantics.fields import Fields, joined
+from proxy.semantics.fields import MAX_LENGTH, Fields, joined
 from proxy.semantics.forward import Network
 from proxy.semantics.key import credentials, key_fields, location, primary_key
 from proxy.semantics.normalization import authority
@@ -91,6 +91,7 @@ class Adapting:
         response = _plan(lease, request, routed, available)
         if not await _is_confirmed(lease, response, routed.route):
             response = _plan(lease, _without(request, *UNCONFIRMED), routed, available)
+        await lease.source.ensure(_reach(response))
         visit.ignored_range(response.range_ignored)
         fields = self._fields(response, lease, request, routed, visit)
         await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))
@@ -175,6 +176,15 @@ async def _is_confirmed(lease: Lease, response: ResponsePlan, route: Route) -> b
     except TimeoutError:
         return False
     return True
+
+
+def _reach(response: ResponsePlan) -> int:
+    """Below which offset the bytes lie that the answer is made of."""
+    ends = (
+        0 if isinstance(part, bytes) else part.stop if isinstance(part, Slice) else MAX_LENGTH
+        for part in response.parts
+    )
+    return max(ends, default=0)
 
 
 async def _settle_length(lease: Lease, request: ClientRequest, route: Route) -> int | None:

@@ -237,6 +237,7 @@ def _origin(name: str, section: OriginSection) -> Origin:
         connect=section.timeouts.connect,
         first_byte=section.timeouts.first_byte,
         idle=section.timeouts.idle,
+        resume=section.timeouts.resume,
         max_connections=section.max_connections,
     )
 

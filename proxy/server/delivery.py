@@ -38,11 +38,12 @@ async def deliver(plan: ResponsePlan, source: Source, exchange: Exchange, now: i
 
 
 async def _send(source: Source, exchange: Exchange, start: int, stop: int) -> None:
-    file = source.file if stop - start >= SENDFILE_FROM and exchange.can_send_files() else None
+    by_file = stop - start >= SENDFILE_FROM and exchange.can_send_files()
     while start < stop:
         available = min(await source.wait(start), stop, start + WINDOW)
         if available <= start:
             raise OriginTruncated(f"the body ends at {available}, {stop - start} bytes too early")
+        file = source.file if by_file else None
         if file is not None and available - start >= SENDFILE_FROM:
             await exchange.send_file(file, start, available)
             start = available

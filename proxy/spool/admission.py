@@ -20,7 +20,9 @@ MEASURE_INTERVAL = 1.0
 
 
 class Admission:
-    """Of one spool folder.  `remove` forgets and unlinks objects; it raises SpoolError."""
+    """Of one spool folder.  `remove` forgets and unlinks objects; it raises SpoolError.  `drop_unfinished` ends one
+    that is unfinished and not being read, if there is any.
+    """
 
     def __init__(
         self,
@@ -30,6 +32,7 @@ class Admission:
         bodies: Bodies,
         disk: Executor,
         remove: Callable[[Sequence[Candidate]], Awaitable[None]],
+        drop_unfinished: Callable[[], Awaitable[bool]],
     ) -> None:
         self.evictions = 0
         self._root = root
@@ -38,6 +41,7 @@ class Admission:
         self._bodies = bodies
         self._disk = disk
         self._remove = remove
+        self._drop_unfinished = drop_unfinished
         self._admitting = asyncio.Lock()
         self._measured = -math.inf
 
@@ -51,6 +55,8 @@ class Admission:
             spare = self._room.spare(reservation, more, spare)
             await self._measure()
             while (need := self._room.shortfall(more)) > 0:
+                if await self._drop_unfinished():
+                    continue
                 victims = await self._victims(need) if need <= self._evictable() else []
                 if not victims:
                     raise SpoolFull(f"the spool {self._root} is full: {need} bytes are missing")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from proxy.errors import AdapterError
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
 from proxy.spool.folder import FillingFiles
@@ -21,12 +22,16 @@ class Books(Protocol):
     """What a filling needs of the spool that made it."""
 
     async def publish(self, filling: "Filling", entry: Entry) -> None: ...
+    async def suspend(
+        self, filling: "Filling", entry: Entry, written: int, error: AdapterError, *, confirmed: bool
+    ) -> None: ...
     async def abandon(self, filling: "Filling") -> None: ...
     def wrote(self, filling: "Filling", end: int) -> None: ...
 
 
 class Filling:
-    """Ends with one of `commit` and `discard`.  `body` is readable up to what has been written.
+    """Ends with one of `commit` and `discard`, or rests after a `suspend` until somebody takes it up.  `body` is
+    readable up to what has been written.
 
     A cancelled caller of `reserve`, `commit` or `discard` learns of it when they are done; after a `commit` that
     was done, `discard` does nothing.
@@ -42,6 +47,7 @@ class Filling:
         self.body = body
         self.retracted = False
         self._ended = False
+        self._suspended = False
 
     @property
     def entry(self) -> Entry:
@@ -77,8 +83,18 @@ class Filling:
         """It is not to be found, however far a `commit` has come."""
         self.retracted = True
 
+    async def suspend(self, entry: Entry, written: int, error: AdapterError, *, confirmed: bool) -> None:
+        """The rest does not come, because of `error`: keep the first `written` bytes of `entry` for another fill."""
+        if not (self._ended or self.retracted):
+            self._suspended = True
+            await whole(self._books.suspend(self, entry, written, error, confirmed=confirmed))
+
+    def take_up(self) -> None:
+        """Go on where it was suspended."""
+        self._suspended = False
+
     async def discard(self) -> None:
-        """Give up: nothing stays but what readers hold."""
-        if not self._ended:
+        """Give up: nothing stays but what readers hold, or what has been suspended."""
+        if not (self._ended or self._suspended):
             self._ended = True
             await whole(self._books.abandon(self))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.errors import SpoolError
-from proxy.spool.entry import Entry, dump_head
+from proxy.spool.entry import Entry, dump_head, load_head
 
 SECRET_SIZE = 32
 
@@ -92,16 +92,33 @@ class FillingFiles:
     The head is there, under its name, before the first byte of the body.
     """
 
-    def __init__(self, paths: Paths, entry: Entry) -> None:
+    def __init__(self, paths: Paths, entry: Entry, *, found: bool = False) -> None:
+        """New ones, or those of an earlier process that were `found`."""
         self._head = paths.filling / f"{entry.generation}.head"
         self._body = paths.filling / f"{entry.generation}.body"
         self.entry = entry
-        write_file(self._head, dump_head(entry), durable=False)  # after a crash it is only dropped
+        if found:
+            self.fd = os.open(self._body, os.O_RDWR | os.O_CLOEXEC)
+            return
+        self.describe(entry)
         try:
             self.fd = os.open(self._body, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except BaseException:
             self._head.unlink()
             raise
+
+    @property
+    def size(self) -> int:
+        """Bytes in the body's file."""
+        return os.fstat(self.fd).st_size
+
+    def describe(self, entry: Entry) -> None:
+        """Write down what is known by now.  Not durable: what the power's failure spoils is dropped."""
+        write_file(self._head, dump_head(entry), durable=False)
+
+    def disown(self) -> None:
+        """Whatever becomes of us, nobody shall go on with it."""
+        self._head.unlink(missing_ok=True)
 
     def seal(self, entry: Entry) -> None:
         """The body is whole: make it durable, and after it the head that says so."""
@@ -132,6 +149,8 @@ class Claim:
     secret: bytes
     orderly: bool
     lock: int
+    unfinished: tuple[FillingFiles, ...] = ()
+    same_boot: bool = True
 
     def release(self, *, orderly: bool) -> None:
         if orderly:
@@ -154,9 +173,6 @@ def claim(root: Path) -> Claim:
         fcntl.flock(
             lock, fcntl.LOCK_EX | fcntl.LOCK_NB
         )  # not lockf: that is lost with any descriptor of the file
-        for leftover in paths.filling.iterdir():
-            if leftover.is_symlink() or not leftover.is_dir():  # a folder is not ours
-                leftover.unlink()
         orderly = paths.orderly.exists()
         paths.orderly.unlink(missing_ok=True)
         return Claim(paths, _secret(paths), orderly, lock)
@@ -165,6 +181,40 @@ def claim(root: Path) -> Claim:
         if error.errno == errno.EWOULDBLOCK:
             raise SpoolError(f"the spool folder {root} is in use by another range-adapter") from error
         raise SpoolError(f"cannot take over the spool folder {root}: {error.strerror}") from error
+
+
+def find_unfinished(paths: Paths, epoch: int) -> tuple[FillingFiles, ...]:
+    """What an earlier process had begun to store since the last purge, the oldest first; all else there is deleted.
+
+    Blocks.  Raises OSError.
+    """
+    found: list[FillingFiles] = []
+    for leftover in sorted(paths.filling.iterdir(), key=lambda path: path.lstat().st_mtime_ns):
+        if not leftover.is_symlink() and leftover.is_dir():
+            continue  # a folder is not ours
+        if leftover.suffix == ".body" and (files := _unfinished(paths, leftover, epoch)):
+            found.append(files)
+    kept = {f"{files.entry.generation}{suffix}" for files in found for suffix in (".head", ".body")}
+    for leftover in paths.filling.iterdir():
+        if leftover.name not in kept and (leftover.is_symlink() or not leftover.is_dir()):
+            leftover.unlink()
+    return tuple(found)
+
+
+def _unfinished(paths: Paths, body: Path, epoch: int) -> FillingFiles | None:
+    """Of a purge nobody knows any more, after a while, what it was about: it counts as about all from before it."""
+    try:
+        entry = load_head(body.with_suffix(".head").read_bytes())
+        if entry.generation != body.stem or entry.epoch < epoch:
+            return None
+        files = FillingFiles(paths, entry, found=True)
+    except (OSError, SpoolError):
+        return None
+    length = entry.stored.representation.complete_length
+    if 0 < files.size <= (files.size if length is None else length):
+        return files
+    os.close(files.fd)
+    return None
 
 
 def _secret(paths: Paths) -> bytes:

@@ -71,6 +71,10 @@ class Purges:
 
     # What is arriving
 
+    def arriving(self) -> list[Filling]:
+        """All that is not stored yet, nor over."""
+        return list(self._arriving)
+
     def enter(self, filling: Filling) -> None:
         """It begins to arrive."""
         self._arriving.add(filling)

@@ -17,7 +17,7 @@ from proxy.errors import SpoolError
 from proxy.spool.bans import Bans, read_bans, write_bans
 from proxy.spool.entry import Entry, dump_head, load_head, with_stale_since
 from proxy.spool.eviction import Candidate
-from proxy.spool.folder import Claim, FillingFiles, Paths, claim, write_file
+from proxy.spool.folder import Claim, FillingFiles, Paths, claim, find_unfinished, write_file
 from proxy.spool.index import Index
 
 _log = structlog.stdlib.get_logger("spool")
@@ -240,7 +240,12 @@ def take_over(root: Path) -> tuple[Claim, Shelf]:
     """The folder and what lies in it.  Blocks.  Raises SpoolError, in words for the person who started us."""
     owned = claim(root)
     try:
-        return owned, Shelf(owned.paths)
+        shelf = Shelf(owned.paths)
+        unfinished = find_unfinished(owned.paths, shelf.bans.epoch)
+        return replace(owned, unfinished=unfinished), shelf
+    except OSError as error:
+        owned.release(orderly=False)
+        raise SpoolError(f"cannot take over the spool folder {root}: {error.strerror}") from error
     except BaseException:
         owned.release(orderly=False)
         raise

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from proxy.errors import Overloaded, SpoolError
+from proxy.errors import AdapterError, OriginTruncated, Overloaded, SpoolError
 from proxy.semantics.purging import Purge
 from proxy.spool.admission import Admission
 from proxy.spool.bodies import Bodies
@@ -19,8 +19,10 @@ from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate
 from proxy.spool.filling import Filling
 from proxy.spool.folder import Claim, FillingFiles
+from proxy.spool.holdings import Holdings
+from proxy.spool.partials import Partial, Partials
 from proxy.spool.purges import Purges
-from proxy.spool.room import Room
+from proxy.spool.room import Reservation, Room
 from proxy.spool.shelf import Shelf, take_over
 from proxy.spool.whole import whole
 
@@ -45,10 +47,20 @@ class Spool:
         self._catalogue = Catalogue(shelf)
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
+        self._holdings = Holdings(room, self._bodies)
         self._purges = Purges(self._catalogue, self)
+        self.partials = Partials()
         self._admission = Admission(
-            self.paths.root, room, self._catalogue, self._bodies, self._disk, self._remove
+            self.paths.root,
+            room,
+            self._catalogue,
+            self._bodies,
+            self._disk,
+            self._remove,
+            self.partials.drop_oldest,
         )
+        for files in owned.unfinished:
+            self._find(files)
         self._orderly = owned.orderly and not shelf.fresh
         self._sweeping = None if self._orderly else asyncio.create_task(self._sweep(), name="spool sweep")
         self._purges.start()
@@ -132,9 +144,20 @@ class Spool:
         except BaseException:
             self.room.settle(reservation)
             raise
+        return self._enter(files, reservation)
+
+    def _enter(self, files: FillingFiles, reservation: Reservation) -> Filling:
         filling = Filling(self, self._admission.grow, files, reservation, Body(files.fd, self._disk))
         self._purges.enter(filling)
         return filling
+
+    def _find(self, files: FillingFiles) -> None:
+        """An unfinished object of an earlier process: on the books again, to be gone on with."""
+        reservation = self.room.reserve(personal=files.entry.partition is not None)
+        reservation.size = reservation.written = files.size
+        filling = self._enter(files, reservation)
+        error = OriginTruncated(f"the fetch of {files.entry.label} was interrupted")
+        self.partials.add(Partial(filling, files.entry, files.size, error, confirmed=self._claim.same_boot))
 
     def wrote(self, filling: Filling, end: int) -> None:
         """A fill's file reaches `end`."""
@@ -155,16 +178,30 @@ class Spool:
         try:
             gone = await self._catalogue.admit(filling.files, entry)
         except BaseException:
-            self._release(entry.generation)
+            self._holdings.release(entry.generation)
             raise
         self._purges.leave(filling)
         self.room.settle(filling.reservation, stored=entry.length)
         filling.body.release()
-        self._forget(gone)
+        self._holdings.forget(gone)
+        await self.partials.drop_replaced(entry)
         if filling.retracted:
             await self._remove([Candidate.of(entry)])
         else:
             self._catalogue.reveal(entry)
+
+    async def suspend(
+        self, filling: Filling, entry: Entry, written: int, error: AdapterError, *, confirmed: bool
+    ) -> None:
+        """Keep the beginning of a body whose rest does not come, because of `error`."""
+        filling.reservation.size = written
+        try:
+            await self._on_disk(filling.files.describe, entry)
+        except OSError as error_of_disk:  # it has an older head, or none: then the next start drops it
+            _log.warning(
+                "cannot describe an unfinished object", object=entry.label, why=error_of_disk.strerror
+            )
+        self.partials.add(Partial(filling, entry, written, error, confirmed))
 
     async def abandon(self, filling: Filling) -> None:
         """An unfinished body, or an unwanted one: unlink it; those who read it may finish."""
@@ -174,7 +211,7 @@ class Spool:
         except OSError as error:  # the next start clears it away
             _log.warning("cannot delete an unfinished object", object=filling.entry.label, why=error.strerror)
         self.room.settle(filling.reservation)
-        self._let_go(filling.body, filling.reservation.written)
+        self._holdings.let_go(filling.body, filling.reservation.written)
 
     async def update(self, entry: Entry) -> None:
         """New metadata for a stored object (a 304 freshened it).  Raises SpoolError."""
@@ -191,12 +228,22 @@ class Spool:
         await self._whole(self._remove([Candidate.of(entry) for entry in entries]))
 
     async def drop_partition(self, partition: bytes) -> None:
-        """Forget all that is stored for one credential."""
+        """Forget all that is stored or arrives for one credential."""
+        await self._whole(self._end_arriving(lambda entry: entry.partition == partition))
         await self._whole(self._remove_found(self._catalogue.in_partition(partition)))
 
     async def drop_target(self, target: bytes) -> None:
-        """Forget all that is stored of one target, for whichever credential."""
+        """Forget all that is stored or arrives of one target, for whichever credential."""
+        await self._whole(self._end_arriving(lambda entry: entry.target == target))
         await self._whole(self._remove_found(self._catalogue.of_target(target)))
+
+    async def _end_arriving(self, about: Callable[[Entry], bool]) -> None:
+        """What is arriving is not to be found, nor to be gone on with, whatever becomes of this process."""
+        for filling in self._purges.arriving():
+            if about(filling.entry):
+                filling.retract()
+                await self._on_disk(filling.files.disown)
+        await self.partials.drop_retracted()
 
     async def unused_partitions(self, seconds: float, limit: int) -> list[bytes]:
         """Credentials of which nothing stored was used for so long.  Raises SpoolError."""
@@ -205,42 +252,17 @@ class Spool:
     async def _whole(self, dropping: Coroutine[Any, Any, None]) -> None:
         try:
             await whole(dropping)
-        except SpoolError as error:
-            _log.error("the index cannot be written", why=str(error))
+        except (SpoolError, OSError) as error:
+            _log.error("the spool cannot be written", why=str(error))
 
     async def _remove_found(self, finding: Coroutine[Any, Any, list[Candidate]]) -> None:
         await self._remove(await finding)
 
     async def _remove(self, gone: Sequence[Candidate]) -> None:
         removed = await self._catalogue.remove(gone)
-        self._forget(removed)
+        self._holdings.forget(removed)
         for each in gone:  # where the index had lost one before
-            self._release(each.generation)
-
-    def _forget(self, gone: Iterable[Candidate]) -> None:
-        """These are on the shelf no more."""
-        for each in gone:
-            self.room.forgot(each.size)
-            body = self._bodies.pop(each.generation)
-            if body is None:
-                self.room.freed(each.size)
-            else:
-                self._let_go(body, each.size)
-
-    def _let_go(self, body: Body, size: int) -> None:
-        """Release an unlinked body; its bytes count until the last reader has closed it."""
-        if body.shared:
-            self.room.linger(size)
-            body.unlinked(partial(self.room.lingered, size))
-        else:  # its blocks are as good as free
-            self.room.freed(size)
-            body.unlinked()
-        body.release()
-
-    def _release(self, generation: str) -> None:
-        body = self._bodies.pop(generation)
-        if body is not None:
-            body.release()
+            self._holdings.release(each.generation)
 
     # Purging
 
@@ -258,6 +280,7 @@ class Spool:
         The disk follows.  Raises SpoolError, and Overloaded where too many are waiting for that.
         """
         await whole(self._purges.ban(what, soft=soft, now=now, then=then))
+        await self._whole(self.partials.drop_retracted())
 
     async def purged(self) -> None:
         """Wait until all purges have been carried out on the disk, or that has failed."""
@@ -278,7 +301,7 @@ class Spool:
         try:
             async for adopted in self._catalogue.sweep():
                 self.room.adopted(adopted.size)
-                self._forget(adopted.replaced)
+                self._holdings.forget(adopted.replaced)
             self._orderly = True
         except (SpoolError, OSError) as error:
             _log.error("cannot sweep the spool", why=str(error))
@@ -294,6 +317,7 @@ class Spool:
             self._sweeping.cancel()
             await asyncio.wait({self._sweeping})
         await self._purges.close()
+        await self.partials.close()
         self._bodies.close()
         await self._catalogue.close()
         await asyncio.to_thread(self._disk.shutdown)

@@ -92,7 +92,7 @@ async def test_all_may_leave_and_it_is_stored(adapter: Adapter, origin: Scripted
 async def test_an_endless_body_is_not_fetched_for_nobody(
     adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch, leaves: str
 ) -> None:
-    monkeypatch.setattr("proxy.fill.ABANDON_AFTER", 0.01)
+    monkeypatch.setattr("proxy.fill.fill.ABANDON_AFTER", 0.01)
 
     def endless(request: OriginRequest) -> Script:
         yield Pause(gate)
@@ -133,28 +133,28 @@ async def test_an_error_of_the_origin_is_for_all_who_waited(
 
 
 async def test_a_body_that_breaks_off_at_once_is_asked_for_once(
-    adapter: Adapter, origin: ScriptedOrigin
+    impatient: Adapter, origin: ScriptedOrigin
 ) -> None:
     origin.on("/film.mp4", [Head(200, {"Content-Type": "video/mp4", "Content-Length": "1000"}), Cut()])
-    async with adapter.wire() as wire:
+    async with impatient.wire() as wire:
         assert (await wire.get("/film.mp4")).status == 502
     assert origin.count("/film.mp4") == 1
 
 
 async def test_after_a_broken_fill_the_next_request_begins_anew(
-    adapter: Adapter, origin: ScriptedOrigin
+    impatient: Adapter, origin: ScriptedOrigin
 ) -> None:
     gate = Gate()
     head = Head(200, {"Content-Type": "video/mp4", "Content-Length": "1000"})
     origin.once("/film.mp4", [head, Body(b"x" * 500), Pause(gate), Cut()])
     origin.on("/film.mp4", [head, Body(b"y" * 1000)])
-    async with adapter.wire() as wire:
+    async with impatient.wire() as wire:
         await wire.request("GET", "/film.mp4")
         await wire.response_head()
         assert await wire.body(500) == b"x" * 500
         gate.open()
         assert await wire.closed()
-    async with adapter.wire() as wire:
+    async with impatient.wire() as wire:
         assert (await wire.get("/film.mp4")).body == b"y" * 1000
 
 

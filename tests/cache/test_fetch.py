@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from proxy.cache.fetch import Fetch, Passed, Storing
 from proxy.cache.wanted import Wanted
 from proxy.errors import OriginTimeout
-from proxy.fill import Fill
+from proxy.fill.fill import Fill
 from proxy.origin import Origin, OriginResponse
 from proxy.semantics.key import CacheKey
 from proxy.semantics.policy import CachePolicy

@@ -200,7 +200,7 @@ async def test_a_range_that_is_ignored_is_told(origin: ScriptedOrigin, tmp_path:
 
 async def test_a_failed_miss_says_why_it_was_one(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
     adapter = await start_adapter(
-        origins={"legacy": {"url": origin.url, "timeouts": {"first_byte": "300ms"}}}
+        origins={"legacy": {"url": origin.url, "timeouts": {"first_byte": "300ms", "resume": "0s"}}}
     )
     stale = {"Cache-Control": "max-age=0, must-revalidate", "ETag": '"1"'}
     origin.serve("/stale.mp4", FILM, headers=stale)

@@ -166,10 +166,8 @@ async def test_an_early_end_of_the_connection_is_doubted_once(
         tag = (await stored_stale(wire, origin, adapter)).fields["ETag"]
         short: list[Step] = [Head(200, FRESH | {"Content-Type": "video/mp4"}), Body(FILM[:5000]), Cut()]
         origin.once("/film", short)
-        with pytest.raises(Truncated):
-            await wire.get("/film")
+        assert (await wire.get("/film")).body == FILM, "it was asked for once more"
         await until(lambda: adapter.service._cache.idle)
-        origin.serve("/film", FILM, headers=STALE)
         async with adapter.wire() as other:
             assert (await other.get("/film")).fields["ETag"] == tag, "what was stored is there yet"
             await until(lambda: adapter.service._cache.idle)

@@ -57,6 +57,9 @@ class Memory:
         self._data = data
         self._error = error
 
+    async def ensure(self, stop: int) -> None:
+        pass
+
     async def wait(self, offset: int) -> int:
         if offset >= len(self._data) and self._error is not None:
             raise self._error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import proxy.fill
+import proxy.fill.fill
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Chunk, Head, OriginRequest, Script, ScriptedOrigin
 from tests.spool.objects import KIB, MIB, descriptors, eventually, files, pattern
@@ -147,7 +147,7 @@ async def fetch_some(adapter: Adapter, path: str) -> bytes:
 async def test_an_endless_body_nobody_listens_to_is_given_up(
     origin: ScriptedOrigin, adapter: Adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proxy.fill, "ABANDON_AFTER", 0.0)
+    monkeypatch.setattr(proxy.fill.fill, "ABANDON_AFTER", 0.0)
     gate = origin.gate("/radio", at=64 * KIB)
     origin.on("/radio", endless)
     async with adapter.wire() as wire:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from tests.conftest import StartAdapter
 from tests.scripted_origin import ScriptedOrigin
-from tests.spool.objects import files, pattern
+from tests.spool.objects import pattern
+from tests.together import until
 
 FILM = pattern(300_000)
 HOST = [("Host", "films.example")]  # the port, and so the default, is another after each restart
@@ -29,21 +30,28 @@ async def test_a_stored_object_serves_at_once_after_a_restart(
     assert origin.count("/film") == 1
 
 
-async def test_an_unfinished_object_is_fetched_anew(
-    origin: ScriptedOrigin, start_adapter: StartAdapter, tmp_path: Path
+async def test_an_unfinished_object_is_gone_on_with(
+    origin: ScriptedOrigin, start_adapter: StartAdapter
 ) -> None:
     origin.serve("/film", FILM)
     gate = origin.gate("/film", at=1000)
     first = await start_adapter()
     async with first.wire() as wire:
         await wire.request("GET", "/film", HOST, Range="bytes=0-99")
-        assert (await wire.response()).body == FILM[:100]
+        before = await wire.response()
+        assert before.body == FILM[:100]
+    await until(lambda: [fill.written for fill in first.service._cache.fills()] == [1000])
     await first.service.stop()
-    assert not files(tmp_path / "spool")
     gate.open()
     second = await start_adapter()
-    async with second.wire() as wire:
-        assert (await wire.get("/film", HOST)).body == FILM
+    gate = origin.gate("/film", at=0)
+    async with second.wire() as wire, second.wire() as other:
+        await other.request("GET", "/film", HOST)
+        await gate.reached()
+        after = await wire.get("/film", HOST, Range="bytes=900-999", If_Range=before.fields["ETag"])
+        assert (after.status, after.body) == (206, FILM[900:1000]), "what was stored is there at once"
+        gate.open()
+        assert (await other.response()).body == FILM
     assert origin.count("/film") == 2
 
 

@@ -328,13 +328,13 @@ async def test_the_route_may_allow_it(start_adapter: StartAdapter, origin: Scrip
 
 
 async def test_a_refresh_that_breaks_off_is_not_tried_again_at_once(
-    adapter: Adapter, origin: ScriptedOrigin
+    impatient: Adapter, origin: ScriptedOrigin
 ) -> None:
-    async with adapter.wire() as wire:
-        await store(wire, adapter, origin, "max-age=60, stale-while-revalidate=600")
+    async with impatient.wire() as wire:
+        await store(wire, impatient, origin, "max-age=60, stale-while-revalidate=600")
         lines = {"Content-Length": "9000", "Content-Type": "video/mp4", "Cache-Control": "max-age=60"}
         origin.on("/film", [Head(200, lines), Body(FILM[:500]), Cut()])
         for _ in range(5):
             assert (await wire.get("/film")).body == FILM
-            await until(lambda: adapter.service._cache.idle)
+            await until(lambda: impatient.service._cache.idle)
     assert origin.count("/film") == 2

@@ -6,6 +6,7 @@ import apsw
 import pytest
 
 from proxy.errors import SpoolError
+from proxy.semantics.purging import Under
 from proxy.spool.spool import Spool
 from tests.spool.objects import begin, content, entry, files, key_of, opened, pattern, store
 
@@ -33,12 +34,48 @@ async def test_a_folder_that_cannot_be_one_is_told(tmp_path: Path) -> None:
         await Spool.open(tmp_path / "file", max_size=1, max_object_size=1, min_free=0)
 
 
-async def test_unfinished_fills_are_dropped(tmp_path: Path) -> None:
+async def test_unfinished_objects_are_found_again(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
-        await begin(spool, entry(), b"abc")  # and the process dies
+        begun = await begin(spool, entry(), b"abc")  # and the process dies
     async with opened(tmp_path) as spool:
-        assert files(tmp_path) == set()
         assert spool.lookup(key_of("/film")) == ()
+        [partial] = spool.partials.lookup(key_of("/film"))
+        assert (partial.entry, partial.written) == (begun.entry, 3)
+        assert spool.room.used == 3
+        assert await partial.filling.body.read(0, 3) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "damage", ["no head", "no body", "empty", "longer than promised", "purged since", "torn head"]
+)
+async def test_what_cannot_be_gone_on_with_is_deleted(tmp_path: Path, damage: str) -> None:
+    async with opened(tmp_path) as spool:
+        new = entry(length=2 if damage == "longer than promised" else None)
+        await begin(spool, new, b"" if damage == "empty" else b"abc")
+        files_of = tmp_path / "filling" / new.generation
+        match damage:
+            case "no head":
+                files_of.with_suffix(".head").unlink()
+            case "no body":
+                files_of.with_suffix(".body").unlink()
+            case "torn head":
+                files_of.with_suffix(".head").write_bytes(files_of.with_suffix(".head").read_bytes()[:100])
+            case "purged since":
+                await spool.ban(Under(None, "/elsewhere"), soft=False, now=0)
+        (tmp_path / "filling" / "x.head.new").touch()
+    async with opened(tmp_path) as spool:
+        assert len(spool.partials) == 0
+        assert list((tmp_path / "filling").iterdir()) == []
+        assert spool.room.used == 0
+
+
+async def test_what_was_invalidated_is_not_gone_on_with(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        new = entry()
+        await begin(spool, new, b"abc")
+        await spool.drop_target(new.target)  # and the process dies
+    async with opened(tmp_path) as spool:
+        assert len(spool.partials) == 0
 
 
 @pytest.mark.parametrize("damage", ["lost", "not a database", "of another format"])

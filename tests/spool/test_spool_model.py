@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from proxy.errors import SpoolError, SpoolFull
+from proxy.errors import OriginTruncated, SpoolError, SpoolFull
 from proxy.semantics.purging import Everything, Purge, Tagged, Targets, Under, covers
 from proxy.spool import bodies
 from proxy.spool.body import Body
@@ -40,6 +40,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.committed: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.unfinished: dict[str, tuple[Filling, bytes]] = {}
+        self.begun: dict[str, bytes] = {}
         self.reading: dict[int, tuple[Body, bytes]] = {}
         self.entries: dict[str, Entry] = {}
         self.purged: set[str] = set()
@@ -79,6 +80,7 @@ class SpoolMachine(RuleBasedStateMachine):
         except SpoolFull:
             return ""
         self.unfinished[new.generation] = (filling, data)
+        self.begun[new.generation] = data
         return new.generation
 
     @rule(generation=fillings, share=st.floats(0, 1))
@@ -110,6 +112,19 @@ class SpoolMachine(RuleBasedStateMachine):
     def discard(self, generation: str) -> None:
         if generation in self.unfinished:
             self.run(self.unfinished.pop(generation)[0].discard())
+
+    @rule(generation=fillings, confirmed=st.booleans())
+    def suspend(self, generation: str, confirmed: bool) -> None:
+        if generation in self.unfinished and generation not in self.purged:
+            filling, _ = self.unfinished.pop(generation)
+            written, error = filling.reservation.written, OriginTruncated("it broke off")
+            self.run(filling.suspend(filling.entry, written, error, confirmed=confirmed))
+
+    @rule(name=st.sampled_from(NAMES))
+    def go_on(self, name: str) -> None:
+        for partial in self.spool.partials.lookup(key_of(name)):
+            assert self.spool.partials.take(partial)
+            self.unfinished[partial.entry.generation] = partial.filling, self.begun[partial.entry.generation]
 
     def found(self, name: str) -> dict[str, Entry]:
         return {str(each.stored.vary[0][1]): each for each in self.spool.lookup(key_of(name))}
@@ -155,6 +170,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def purge(self, what: Purge, soft: bool, swept: bool) -> None:
         self.time += 1
         arriving = {name: filling.entry for name, (filling, _) in self.unfinished.items()}
+        arriving |= {partial.entry.generation: partial.entry for partial in self.spool.partials}
         for generation, each in (self.entries | arriving).items():
             if covers(what, each.target, each.location, each.tags):
                 if soft and generation not in arriving:
@@ -220,20 +236,27 @@ class SpoolMachine(RuleBasedStateMachine):
                 assert stored.length == len(data)
                 assert generation not in self.purged, "what was purged is gone for good"
                 assert (stored.stored.stale_since is not None) == (generation in self.stale)
+            for partial in self.spool.partials.lookup(key_of(name)):
+                generation, written = partial.entry.generation, partial.written
+                assert generation not in self.purged
+                if written:
+                    assert self.run(partial.filling.body.read(0, written)) == self.begun[generation][:written]
 
     @invariant()
     def keeps_its_books(self) -> None:
         if not hasattr(self, "spool"):
             return
         spool = self.spool
-        self.run(eventually(lambda: descriptors(self.root) <= len(self.unfinished) + len(self.reading) + 2))
+        kept = {partial.entry.generation for partial in spool.partials}
+        held = len(self.unfinished) + len(self.reading) + len(kept)
+        self.run(eventually(lambda: descriptors(self.root) <= held + 2))
         if spool._catalogue.bans.bans:
             return  # until they are swept, there is more on the disk than is found
         stored = [each for name in NAMES for each in self.found(name).values()]
         assert spool.usage() == (sum(each.length for each in stored), len(stored))
         assert spool.room.stored == spool.usage()[0]
         assert spool.room.used <= MAX_SIZE + sum(len(data) for _, data in self.reading.values())
-        names = {each.generation for each in stored} | set(self.unfinished)
+        names = {each.generation for each in stored} | set(self.unfinished) | kept
         assert files(self.root) == {f"{name}{suffix}" for name in names for suffix in (".head", ".body")}
         if not self.reading:
             self.run(eventually(lambda: spool.room.lingering == 0))

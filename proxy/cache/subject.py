@@ -1,0 +1,89 @@
+"""One object on its way in: what has to be known of it to fetch it in several pieces."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from proxy.cache.answer import Answer, Asker
+from proxy.cache.generations import new_entry, whole_of
+from proxy.cache.wanted import Wanted
+from proxy.errors import AdapterError
+from proxy.fill.fill import Fill, Incoming
+from proxy.origin import OriginRequest
+from proxy.semantics.storing import Store, judge
+from proxy.spool.entry import Entry
+
+HEAD_WAIT = 5.0
+"""Seconds to wait for an origin's word on how long a body should be that has just ended."""
+
+
+class Books(Protocol):
+    """What a subject needs of the one who files it (`proxy.cache.filing`)."""
+
+    asker: Asker
+    now: Callable[[], int]
+
+    async def succeed(
+        self, fill: Fill, wanted: Wanted, entry: Entry, answer: Answer, rest: Incoming
+    ) -> None: ...
+    def doubts(self, entry: Entry, received: int) -> bool: ...
+
+
+class Subject:
+    """As in `proxy.cache.resuming`.  `known_length` is that of an earlier fetch; `fill` is set before it is asked."""
+
+    fill: Fill
+
+    def __init__(self, filing: Books, wanted: Wanted, known_length: int | None) -> None:
+        self._filing = filing
+        self._wanted = replace(wanted, interim=None)
+        self._known_length = known_length
+
+    async def ask(self) -> Answer:
+        return await self._filing.asker.get(self._wanted)
+
+    def fits(self, answer: Answer) -> bool:
+        entry = self._entry(answer)
+        twin = None if entry is None else whole_of(entry, self.fill.entry, self.fill.stored)
+        if twin is None:
+            return False
+        self.fill.entry = twin
+        return True
+
+    async def change(self, answer: Answer, rest: Incoming) -> None:
+        entry = self._entry(answer)
+        if entry is None:
+            rest.close()
+            return
+        try:
+            await self._filing.succeed(self.fill, self._wanted, entry, answer, rest)
+        except BaseException:
+            rest.close()
+            raise
+
+    def _entry(self, answer: Answer) -> Entry | None:
+        """What the answer would be stored as, if it may be."""
+        response, now = answer.response, self._filing.now()
+        verdict = judge(self._wanted.request, response.status, response.fields, self._wanted.policy, now)
+        return new_entry(self._wanted, verdict, answer, now) if isinstance(verdict, Store) else None
+
+    async def is_end(self, received: int) -> bool:
+        entry = self.fill.entry
+        if entry.stored.representation.status != 200:
+            return True
+        expected = self._known_length
+        if expected is None:
+            expected = self._known_length = await self._length_by_head()
+        return expected is None or received >= expected or not self._filing.doubts(entry, received)
+
+    async def _length_by_head(self) -> int | None:
+        """What the origin says by a HEAD, if it says so: many legacy ones do not know it."""
+        wanted = self._wanted
+        try:
+            async with asyncio.timeout(HEAD_WAIT):
+                response = await wanted.origin.fetch(OriginRequest("HEAD", wanted.target, wanted.fields()))
+        except (AdapterError, TimeoutError):
+            return None
+        response.close()
+        return response.content_length if response.status == 200 else None

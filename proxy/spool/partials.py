@@ -1,0 +1,122 @@
+"""Objects of which only the beginning is stored: their origin broke off, or we stopped.  A later fill goes on."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from proxy.errors import AdapterError
+from proxy.spool.entry import Entry
+from proxy.spool.filling import Filling
+
+MOST = 64
+"""Objects that are kept so, each with an open file; of more, the oldest go."""
+KEPT_FOR = 3600.0
+"""Seconds for which one is kept that nobody goes on with."""
+
+
+@dataclass(slots=True, eq=False)
+class Partial:
+    """`filling` holds the first `written` bytes of `entry`; `error` is why there are no more.
+
+    Not `confirmed`, they were stored before the power failed, or have become stale since: nobody may have them before
+    they have been compared with the origin's.
+    """
+
+    filling: Filling
+    entry: Entry
+    written: int
+    error: AdapterError
+    confirmed: bool = True
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_read(self) -> bool:
+        """Does somebody read it now?"""
+        return self.filling.body.shared
+
+
+class Partials:
+    """By key.  `clock` is monotonic."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._by_key: dict[bytes, list[Partial]] = {}
+        self._expiring: asyncio.TimerHandle | None = None
+        self._dropping: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Iterator[Partial]:
+        """The oldest first."""
+        all_of_them = (each for some in self._by_key.values() for each in some)
+        return iter(sorted(all_of_them, key=lambda each: each.since))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_key.values()))
+
+    def lookup(self, key: bytes) -> tuple[Partial, ...]:
+        """Those that may still be used, the newest first.  Costs microseconds."""
+        return tuple(each for each in reversed(self._by_key.get(key, ())) if not each.filling.retracted)
+
+    def add(self, partial: Partial) -> None:
+        """Keep it for a while."""
+        self._by_key.setdefault(partial.entry.key, []).append(partial)
+        self._expire()
+
+    def take(self, partial: Partial) -> bool:
+        """Somebody goes on with it, or ends it; False if somebody has done so already."""
+        some = self._by_key.get(partial.entry.key, [])
+        if partial not in some:
+            return False
+        some.remove(partial)
+        if not some:
+            del self._by_key[partial.entry.key]
+        partial.filling.take_up()
+        return True
+
+    async def drop(self, partials: Iterable[Partial]) -> None:
+        """Unlink them; who reads one may finish."""
+        for each in list(partials):
+            if self.take(each):
+                await each.filling.discard()
+
+    async def drop_retracted(self) -> None:
+        """Those that a purge or an unsafe request was about."""
+        await self.drop([each for each in self if each.filling.retracted])
+
+    async def drop_replaced(self, entry: Entry) -> None:
+        """Those of the same variant as `entry`, which is whole."""
+        some = self._by_key.get(entry.key, ())
+        await self.drop([each for each in some if each.entry.stored.vary == entry.stored.vary])
+
+    async def drop_oldest(self) -> bool:
+        """Make room; False if somebody reads each of them, or there is none."""
+        oldest = next((each for each in self if not each.is_read), None)
+        if oldest is not None:
+            await self.drop([oldest])
+        return oldest is not None
+
+    def _expire(self) -> None:
+        """Drop those that are too old, or too many."""
+        oldest_first, begun_before = list(self), self._clock() - KEPT_FOR
+        over = [
+            each
+            for place, each in enumerate(oldest_first)
+            if each.since <= begun_before or place < len(oldest_first) - MOST
+        ]
+        loop = asyncio.get_running_loop()
+        if over:
+            task = loop.create_task(self.drop(over), name="end of unfinished objects")
+            self._dropping.add(task)
+            task.add_done_callback(self._dropping.discard)
+        if self._expiring is not None:
+            self._expiring.cancel()
+        self._expiring = loop.call_later(KEPT_FOR / 10, self._expire) if oldest_first else None
+
+    async def close(self) -> None:
+        """Let go of the open files; the next start finds them."""
+        if self._expiring is not None:
+            self._expiring.cancel()
+        await asyncio.gather(*self._dropping)
+        for each in self:
+            each.filling.body.release()
+        self._by_key.clear()
