@@ -68,7 +68,7 @@ class Slots:
         if turn.cancelled():
             self._leave(client, turn)
             raise self._late(client)
-        raise self._refusal("queue-full")
+        raise self._refusal(reason="queue-full")
 
     def release(self, client: str) -> None:
         """The place is free again."""
@@ -104,7 +104,7 @@ class Slots:
         """The queue is full: the latest of whoever has most in it goes.  Raises Overloaded if that is `client`."""
         most = max(self._queues, key=lambda each: len(self._queues[each]), default=client)
         if len(self._queues.get(client, ())) + 1 >= len(self._queues.get(most, ())):
-            raise self._refusal("queue-full")
+            raise self._refusal(reason="queue-full")
         turn = self._queues[most].pop()
         self.waiting -= 1
         if not turn.done():
@@ -123,10 +123,10 @@ class Slots:
             del self._queues[client]
 
     def _late(self, client: str) -> Overloaded:
-        spent = self._held[client] >= self._per_client
-        return self._refusal("fill-budget" if spent else "no-fill-slot")
+        spent = self._per_client < self.total and self._held[client] >= self._per_client
+        return self._refusal(reason="fill-budget" if spent else "no-fill-slot")
 
-    def _refusal(self, reason: str) -> Overloaded:
+    def _refusal(self, *, reason: str) -> Overloaded:
         self.refused[reason] += 1
         return Overloaded(f"too much is being fetched from origin {self._name}", reason=reason)
 

@@ -16,10 +16,12 @@ MAY_IMPORT = {
     "incidents": set[str](),
     "slots": {"errors", "semantics"},
     "exact": {"errors", "semantics", "patience"},
-    "origin": {"errors", "semantics", "patience", "exact", "slots"},
+    "health": {"errors"},
+    "connector": {"errors", "exact", "health"},
+    "origin": {"errors", "semantics", "patience", "exact", "slots", "health", "connector"},
     "spool": {"errors", "semantics"},
     "fill": {"errors", "semantics", "origin", "spool"},
-    "cache": {"errors", "semantics", "incidents", "origin", "spool", "fill"},
+    "cache": {"errors", "semantics", "incidents", "slots", "origin", "spool", "fill"},
     "config": set[str](),
     "routes": {"errors", "semantics", "config"},
     "facts": {"semantics"},
@@ -123,7 +125,7 @@ def test_semantics_is_pure(module: str) -> None:
 def test_each_foreign_library_has_its_place(library: str) -> None:
     """So that replacing one stays a matter of one part."""
     place = {
-        "aiohttp": {"exact", "origin", "server", "admin", "demo"},
+        "aiohttp": {"exact", "connector", "origin", "server", "admin", "demo"},
         "apsw": {"spool"},
         "pydantic": {"config"},
         "click": {"cli", "demo"},

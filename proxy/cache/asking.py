@@ -94,7 +94,7 @@ class Asking:
         self.count += 1
         request_time, epoch = self._now(), self._spool.epoch
         request = OriginRequest("GET", wanted.target, fields, interim=wanted.interim)
-        response = await wanted.origin.fetch_whole(request)
+        response = await wanted.origin.fetch_whole(request, wanted.causer)
         answer = Answer(response, request_time, epoch)
         try:
             if response.status != 304 or not question.conditions:

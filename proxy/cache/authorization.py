@@ -141,10 +141,13 @@ class Authorizing:
         # What cannot become a fill needs no place among them: neither waits for the other.
         held = question.selected
         is_mere_question = held is not None and self._is_current(held, wanted)
-        send = wanted.origin.fetch if is_mere_question else wanted.origin.fetch_whole
         self._asking.count += not is_mere_question
         request_time, epoch = self._now(), self._spool.epoch
-        response = await send(self._request(wanted, question, "GET"))
+        request = self._request(wanted, question, "GET")
+        if is_mere_question:
+            response = await wanted.origin.fetch(request)
+        else:
+            response = await wanted.origin.fetch_whole(request, wanted.causer)
         answer = Answer(response, request_time, epoch)
         try:
             if response.status == 304 and question.conditions:

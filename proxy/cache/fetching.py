@@ -80,7 +80,7 @@ class Fetching:
         if arriving or self.underway.awaited(wanted, Waits()) or key in self._refreshed:
             return
         self._refreshed.add(key)
-        self.start(replace(wanted, interim=None), question).disown()
+        self.start(replace(wanted, interim=None, for_nobody=True), question).disown()
 
     # Running
 

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -23,7 +24,7 @@ from proxy.cache.cache import Cache
 from proxy.config import Config
 from proxy.config.addresses import Address, TcpAddress, UnixAddress
 from proxy.config.model import Origin as OriginSection
-from proxy.errors import AdapterError
+from proxy.errors import AdapterError, ConnectTimeout, OriginDown
 from proxy.incidents import Incidents
 from proxy.origin import Origin
 from proxy.routes import RouteTable
@@ -108,7 +109,7 @@ async def start(config: Config) -> Service:
         parts.callback(watching.cancel)
         origins: dict[str, Origin] = {}
         for name, section in config.origins.items():
-            origins[name] = _origin(name, section)
+            origins[name] = _origin(name, section, incidents)
             parts.push_async_callback(origins[name].close)
         spool = await Spool.open(
             Path(config.spool.path),
@@ -239,14 +240,19 @@ async def _serve(config: Config) -> int:
     return 0
 
 
-def _origin(name: str, section: OriginSection) -> Origin:
+def _origin(name: str, section: OriginSection, incidents: Incidents) -> Origin:
     return Origin(
         name,
         str(section.url),
         connect=section.timeouts.connect,
         first_byte=section.timeouts.first_byte,
         idle=section.timeouts.idle,
+        queue=section.timeouts.queue,
         max_connections=section.max_connections,
+        max_fills=section.fills,
+        fills_per_client=section.client_fills,
+        max_waiting=section.max_waiting,
+        on_recovery=partial(incidents.over, name, OriginDown.reason, ConnectTimeout.reason),
     )
 
 
