@@ -5,6 +5,7 @@ exceptions end here, as `proxy.errors`.
 """
 
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -156,6 +157,11 @@ class Origin:
 
     def __repr__(self) -> str:
         return f"<Origin {self.name} {self.url}>"
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Requests that our own limits kept from it, by reason."""
+        return self.slots.refused + self.connector.refused
 
     async def fetch(self, request: OriginRequest) -> OriginResponse:
         """Send `request`; return once the final head is here.  Redirects are answers like any other.

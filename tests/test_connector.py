@@ -341,7 +341,7 @@ async def test_who_leaves_in_the_moment_of_its_turn_leaves_it_to_the_next(origin
 
     client.connector._release_waiter = release_and_leave  # type: ignore[method-assign]
     go.set()
-    assert await asyncio.gather(first, staying) == [b"", b""]
+    assert [*await asyncio.gather(first, staying)] == [b"", b""]
     await asyncio.wait({leaving})
     assert leaving.cancelled()
     await client.close()

@@ -128,7 +128,13 @@ async def start(config: Config) -> Service:
         parts.push_async_callback(cache.close)
         registry = CollectorRegistry()
         handler, listener, purging = _public_side(config, cache, origins, incidents, registry)
-        state = State(cache, registry, started=time.time(), in_progress=lambda: len(handler.running))
+        state = State(
+            cache,
+            registry,
+            started=time.time(),
+            in_progress=lambda: len(handler.running),
+            origins=origins.values(),
+        )
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
         addresses = await _listen(public, config.server.listen)
