@@ -51,8 +51,8 @@ def _result(host: str, address: str, port: int) -> ResolveResult:
 class Site:
     """Servers on several loopback addresses and one port, and a client that knows them by one name."""
 
-    def __init__(self) -> None:
-        self.port = 0
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
         self.names = Names()
         self.seen: list[str] = []
         self.scheme = "http"

@@ -23,7 +23,7 @@ from proxy.cache.asking import Asking, Question
 from proxy.cache.fetch import Freshened, Held, Outcome, Passed, Storing
 from proxy.cache.underway import Underway
 from proxy.cache.wanted import Wanted
-from proxy.errors import OriginError, OriginMalformed
+from proxy.errors import ConnectTimeout, OriginDown, OriginError, OriginMalformed
 from proxy.origin import OriginRequest, OriginResponse
 from proxy.semantics import reuse
 from proxy.semantics.freshness import FAILURES, is_fresh
@@ -130,6 +130,8 @@ class Authorizing:
         request = self._request(replace(wanted, interim=None), question, "HEAD")
         try:
             response = await wanted.origin.fetch(request)
+        except (OriginDown, ConnectTimeout):  # it takes no GET either
+            raise
         except OriginError:  # it breaks at HEAD, or sends a body
             return None
         try:

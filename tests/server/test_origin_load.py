@@ -13,6 +13,7 @@ from tests.conftest import Adapter, StartAdapter
 from tests.origin_script import OriginRequest, Script
 from tests.scripted_origin import Body, Gate, Head, Pause, ScriptedOrigin
 from tests.spool.objects import eventually
+from tests.test_connector import Site
 from tests.together import settled
 from tests.wire import Response, Wire
 
@@ -192,6 +193,38 @@ async def test_what_is_stale_is_served_at_once(start: StartAdapter, origin: Scri
     assert (response.status, response.body) == (206, FILM[1:3])
     assert "stale-if-error" in response.cache_status
     assert adapter.service._handler._origins["legacy"].health.failures == failures
+
+
+async def test_an_origin_that_takes_no_connection_is_not_tried_twice_for_one_request(
+    start: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    """A HEAD that fails is followed by a GET, but not here."""
+    adapter = await start()
+    headers = {"Cache-Control": "max-age=60", "Age": "60", "ETag": '"a"'}
+    origin.serve("/film", FILM, headers=headers)
+    await fetch(adapter, "/film")
+    await settled(adapter, origin)
+    await origin.stop()
+    async with adapter.wire() as wire:
+        assert (await wire.head("/film")).status == 200
+    assert adapter.service._handler._origins["legacy"].health.failures == 1
+
+
+async def test_an_origin_that_takes_no_connection_is_spared_for_everybody(
+    start: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start(timeouts={"connect": "100ms"})
+    origin.serve("/film", FILM, headers={"Cache-Control": "max-age=60", "Age": "60"})
+    await fetch(adapter, "/film")
+    await settled(adapter, origin)
+    await origin.stop()
+    site = Site(origin.port)
+    async with site.parts:
+        site.black_hole("127.0.0.1")
+        for who in (ALICE, BOB):
+            response = await fetch(adapter, "/film", who)
+            assert (response.status, response.body) == (200, FILM)
+    assert adapter.service._handler._origins["legacy"].health.failures == 1, "it is not Alice's fault"
 
 
 async def test_uploads_that_wait_for_a_connection_are_told(
