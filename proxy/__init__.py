@@ -5,7 +5,11 @@ Read it from the pure to the wired; each part imports only what stands above it:
     errors.py      whose fault (client, origin, spool, ours) and which status
     semantics/     RFC 9110, 9111, 9211, 9213, 9530: pure functions and frozen values; no I/O, no clock
     patience.py    how long a peer may take nothing
+    incidents.py   one log line per incident, not per request
+    slots.py       places for fetches from an origin, shared out fairly among clients
     exact.py       aiohttp's client, made to send exactly what it is told
+    health.py      whether an origin can be connected to
+    connector.py   aiohttp's connector, held to our limits; retries on other addresses
     origin.py      the client side: one origin server, exact targets, our errors
     spool/         objects on the local disk and their index
     fill.py        one fetch of one object into the spool, and those who follow it

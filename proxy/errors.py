@@ -112,6 +112,10 @@ class OriginTimeout(OriginError):
     reason = "origin-timeout"
 
 
+class ConnectTimeout(OriginTimeout):
+    """No connection in time.  Nobody's request's fault either."""
+
+
 class OriginMalformed(OriginError):
     """What the origin sent is not HTTP, or contradicts itself."""
 

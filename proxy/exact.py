@@ -54,11 +54,20 @@ sending_now: ContextVar[Sending] = ContextVar("sending_now")
 
 
 class OriginProtocol(ResponseHandler):
-    """One connection to an origin."""
+    """One connection to an origin.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    `alive` is told of all that comes.  Where the origin `has_others`, addresses that is, a request that this one
+    drops without a word is sent to the next.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, alive: Callable[[], None], has_others: bool
+    ) -> None:
         super().__init__(loop)
+        self._alive = alive
+        self._has_others = has_others
         self.requests = 0
+        self._is_mute = True  # as to this request
         self._awaits_head = False
         self._idle = False
         self._method = ""
@@ -70,6 +79,7 @@ class OriginProtocol(ResponseHandler):
     def begin(self, method: str) -> None:
         """A request goes out."""
         self.requests += 1
+        self._is_mute = True
         self._awaits_head = False
         self._idle = False
         self._method = method
@@ -86,6 +96,8 @@ class OriginProtocol(ResponseHandler):
         if not data:  # aiohttp goes on with what it holds
             super().data_received(data)
             return
+        self._is_mute = False
+        self._alive()
         if not self._idle:
             data = self._without_head(data)
         surplus = len(data) if self._idle else 0 if self._due is None else len(data) - self._due
@@ -146,8 +158,9 @@ class OriginProtocol(ResponseHandler):
         try:
             message, payload = await super().read()
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            if self.requests > 1 and sending.request.body is None:
-                raise  # kept alive for too long: aiohttp tries again, if the method is idempotent
+            again = self._is_mute and (self.requests > 1 or self._has_others)
+            if again and sending.request.body is None:
+                raise  # kept alive for too long, or in vain: aiohttp tries once more, if the method is idempotent
             raise aiohttp.ClientConnectionError(describe(error)) from error
         if 100 <= message.code < 200 and message.code != 101:
             if sending.request.interim is not None:
@@ -190,6 +203,9 @@ class _PatientWriter(StreamWriter):
 
 class ExactRequest(aiohttp.ClientRequest):
     """Sends the `OriginRequest` of this context, untouched."""
+
+    connect_by = 0.0
+    """When its connection is due, in the loop's time."""
 
     def update_expect_continue(self, expect: bool = False) -> None:
         """Leave `Expect` to the body's iterator, which waits with a limit; aiohttp would wait for ever."""

@@ -4,8 +4,8 @@ aiohttp's client does the connections, the pool, TLS and the parsing; `proxy.exa
 exceptions end here, as `proxy.errors`.
 """
 
-import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,14 +15,13 @@ from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict
 from yarl import URL
 
+from proxy.connector import OriginConnector
 from proxy.errors import (
-    OriginDown,
     OriginError,
     OriginMalformed,
     OriginTimeout,
     OriginTruncated,
     OriginUnreachable,
-    Overloaded,
 )
 from proxy.exact import (
     ExactRequest,
@@ -33,8 +32,10 @@ from proxy.exact import (
     describe,
     sending_now,
 )
+from proxy.health import Health
 from proxy.semantics.fields import Fields, joined, parse_digits
 from proxy.semantics.policy import is_endless
+from proxy.slots import Slots
 
 __all__ = ["InterimHandler", "Origin", "OriginRequest", "OriginResponse"]
 
@@ -113,6 +114,10 @@ class Origin:
     `connect`, `first_byte` and `idle` are seconds: for a connection (waiting for a free one included), from
     the last byte of a request to the head, and between two reads of a body.  For `resume` seconds an origin that
     broke off a body is asked for it again.
+    `connect`, `first_byte`, `idle` and `queue` are seconds: for a connection, from the last byte of a request to the
+    head, between two reads of a body, and until it is a request's turn.  At most `max_waiting` wait for that.
+    Whole bodies are fetched `max_fills` at a time, and `fills_per_client` for one client.  `on_recovery` is told
+    when it can be connected to again.
     """
 
     def __init__(
@@ -124,26 +129,32 @@ class Origin:
         first_byte: float,
         idle: float,
         resume: float,
+        queue: float,
         max_connections: int,
+        max_fills: int,
+        fills_per_client: int,
+        max_waiting: int,
+        on_recovery: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.url = URL(url)
         self.resume = resume
         self._idle = idle
-        self._first_byte = first_byte
-        self._slots = asyncio.Semaphore(max(1, max_connections * 3 // 4))  # hands them out in order
-        connector = aiohttp.TCPConnector(limit=max_connections, ttl_dns_cache=30, keepalive_timeout=30)
-        connector._factory = partial(OriginProtocol, asyncio.get_running_loop())  # type: ignore[assignment]  # ours
+        self.health = Health(on_recovery=on_recovery)
+        self.slots = Slots(
+            name, max_fills, per_client=fills_per_client, max_waiting=max_waiting, timeout=queue
+        )
+        self.connector = OriginConnector(
+            name, self.health, limit=max_connections, connect=connect, queue=queue, max_waiting=max_waiting
+        )
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=self.connector,
             request_class=ExactRequest,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             auto_decompress=False,
             trust_env=False,
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=first_byte + connect, sock_connect=connect, sock_read=first_byte
-            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=first_byte),
             max_line_size=MAX_HEAD_LINE,
             max_field_size=MAX_HEAD_LINE,
             max_headers=MAX_FIELDS,
@@ -152,10 +163,15 @@ class Origin:
     def __repr__(self) -> str:
         return f"<Origin {self.name} {self.url}>"
 
+    @property
+    def refused(self) -> Counter[str]:
+        """Requests that our own limits kept from it, by reason."""
+        return self.slots.refused + self.connector.refused
+
     async def fetch(self, request: OriginRequest) -> OriginResponse:
         """Send `request`; return once the final head is here.  Redirects are answers like any other.
 
-        Raises OriginUnreachable, OriginTimeout, OriginMalformed.
+        Raises OriginUnreachable, OriginTimeout, OriginMalformed; Overloaded if no connection becomes free.
         """
         token = sending_now.set(Sending(request, self._idle))
         try:
@@ -174,24 +190,21 @@ class Origin:
         answer.expect_within(None if is_endless(answer.fields) else self._idle)  # events come when they come
         return answer
 
-    async def fetch_whole(self, request: OriginRequest) -> OriginResponse:
-        """As `fetch`, for bodies that are fetched to their end, whoever still wants them.
+    async def fetch_whole(self, request: OriginRequest, client: str) -> OriginResponse:
+        """As `fetch`, for bodies that are fetched to their end, whoever still wants them; `client` caused it.
 
-        At most three quarters of the connections do that, until their responses are closed: the others stay free
-        for what is relayed.  Raises Overloaded where none of them becomes free within `first_byte` seconds.
+        They take turns, until their responses are closed, and leave connections to what is relayed.  Raises
+        Overloaded, too, where there are too many of them.
         """
-        try:
-            async with asyncio.timeout(self._first_byte):
-                await self._slots.acquire()
-        except TimeoutError as error:
-            message = f"too much is being fetched from origin {self.name}"
-            raise Overloaded(message, reason="no-fill-slot") from error
+        self.connector.refuse_if_down()
+        await self.slots.acquire(client)
+        release = partial(self.slots.release, client)
         try:
             response = await self.fetch(request)
         except BaseException:
-            self._slots.release()
+            release()
             raise
-        response.when_closed(self._slots.release)
+        response.when_closed(release)
         return response
 
     async def close(self) -> None:
@@ -212,7 +225,7 @@ def _content_length(fields: Fields) -> int | None:
 
 @contextmanager
 def _mapped(origin: str) -> Iterator[None]:
-    """aiohttp's errors as ours; the only place that knows both."""
+    """aiohttp's errors as ours, once there is a connection."""
     try:
         yield
     except (aiohttp.ServerTimeoutError, TimeoutError) as error:
@@ -221,8 +234,6 @@ def _mapped(origin: str) -> Iterator[None]:
         raise OriginTruncated(f"origin {origin} broke off its body: {describe(error)}") from error
     except (aiohttp.ClientResponseError, aiohttp.http.HttpProcessingError) as error:
         raise OriginMalformed(f"origin {origin} did not speak HTTP: {describe(error)}") from error
-    except aiohttp.ClientConnectorError as error:
-        raise OriginDown(f"cannot reach origin {origin}: {describe(error)}") from error
     except (aiohttp.ClientConnectionError, ConnectionError, ssl.SSLError) as error:
         raise OriginUnreachable(f"cannot reach origin {origin}: {describe(error)}") from error
     except (aiohttp.ClientError, OSError) as error:

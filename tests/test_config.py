@@ -77,6 +77,22 @@ def test_where_the_spool_is_by_default(env: dict[str, str], folder: str) -> None
     assert config(ORIGIN + "spool: {path: /srv/spool}", **env).spool.path == "/srv/spool"
 
 
+@pytest.mark.parametrize(
+    ("keys", "fills", "of_one_client"),
+    [
+        ("", 24, 16),
+        (", max_connections: 8", 6, 4),
+        (", max_connections: 1", 1, 1),
+        (", max_fills: 9", 9, 6),
+        (", max_fills: 9, fills_per_client: 9", 9, 9),
+        (", max_fills: null, fills_per_client: null", 24, 16),
+    ],
+)
+def test_one_client_cannot_have_all_fills_by_default(keys: str, fills: int, of_one_client: int) -> None:
+    origin = config(f"origins: {{a: {{url: 'http://a'{keys}}}}}").origins["a"]
+    assert (origin.fills, origin.client_fills) == (fills, of_one_client)
+
+
 def test_an_object_may_fill_a_small_spool() -> None:
     assert config(ORIGIN + "spool: {max_size: 1GiB}").spool.max_object_size == 1024**3
 
@@ -557,6 +573,14 @@ def test_origin_url_faults(url: str, message: str) -> None:
         (
             "origins: {media: {url: 'http://a'}, b: {url: 'http://b'}}\nroutes:\n  - origin: meda\n",
             "3:13 routes[0].origin: there is no origin 'meda'; did you mean 'media'?",
+        ),
+        (
+            "origins: {a: {url: 'http://a', max_connections: 8, max_fills: 9}}",
+            "1:63 origins.a.max_fills: 9 is more than max_connections (8); raise that, or lower this",
+        ),
+        (
+            "origins: {a: {url: 'http://a', max_connections: 8, fills_per_client: 7}}",
+            "1:70 origins.a.fills_per_client: 7 is more than max_fills (6); raise that, or lower this",
         ),
     ],
 )

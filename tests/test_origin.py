@@ -4,6 +4,7 @@ import asyncio
 import gc
 import ssl
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trustme
@@ -17,9 +18,16 @@ from tests.scripted_origin import Body, Chunk, Cut, Head, Pause, Raw, Reset, Scr
 FIELDS = CIMultiDict({"Host": "a"})
 
 
+def before(url: str, **limits: Any) -> Origin:
+    """An `Origin`, with these limits."""
+    times = {"connect": 5, "first_byte": 5, "idle": 5, "resume": 0, "queue": 5}
+    sizes = {"max_connections": 2, "max_fills": 2, "fills_per_client": 2, "max_waiting": 256}
+    return Origin("legacy", url, **{**times, **sizes, **limits})
+
+
 @pytest.fixture
 async def client(origin: ScriptedOrigin) -> AsyncIterator[Origin]:
-    client = Origin("legacy", origin.url, connect=5, first_byte=5, idle=5, resume=0, max_connections=2)
+    client = before(origin.url)
     yield client
     await client.close()
 
@@ -126,7 +134,7 @@ async def test_a_cancelled_fetch_ends_its_connection(client: Origin, origin: Scr
 
 
 async def test_an_idle_body(origin: ScriptedOrigin) -> None:
-    client = Origin("legacy", origin.url, connect=5, first_byte=5, idle=0.2, resume=0, max_connections=2)
+    client = before(origin.url, idle=0.2)
     origin.on("/x", [Head(200, {"Content-Length": "9"}), Body(b"some"), Stall()])
     response = await client.fetch(get())
     assert await response.read() == b"some"
@@ -137,7 +145,7 @@ async def test_an_idle_body(origin: ScriptedOrigin) -> None:
 
 
 async def test_a_slow_reader_does_not_count_as_an_idle_origin(origin: ScriptedOrigin) -> None:
-    client = Origin("legacy", origin.url, connect=5, first_byte=0.2, idle=0.2, resume=0, max_connections=2)
+    client = before(origin.url, first_byte=0.2, idle=0.2)
     size = 32 << 20
     origin.on("/x", [Head(200, {"Content-Length": str(size)}), Body(memoryview(bytes(size)))])
     response = await client.fetch(get())
@@ -220,7 +228,7 @@ async def test_https(monkeypatch: pytest.MonkeyPatch, name: str, *, trusted: boo
     server = await asyncio.start_server(hello, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     url = f"https://localhost:{port}/base"
-    client = Origin("legacy", url, connect=5, first_byte=5, idle=5, resume=0, max_connections=2)
+    client = before(url)
     async with server:
         if trusted and name == "localhost":
             assert await whole(client, get()) == b"hello"

@@ -1,7 +1,7 @@
 """What the admin listener tells of the service, in one place."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 import proxy
+from proxy.admin.origins import OriginCollector, describe
 from proxy.cache.cache import Cache
+from proxy.origin import Origin
 
 
 @dataclass(slots=True)
@@ -21,10 +23,12 @@ class State:
     registry: CollectorRegistry
     started: float
     in_progress: Callable[[], int]
+    origins: Collection[Origin]
     draining: bool = False
 
     def __post_init__(self) -> None:
         self.registry.register(_SpoolCollector(self.cache))
+        self.registry.register(OriginCollector(self.origins))
 
     def unready(self) -> str | None:
         """Why no new requests should come here, if they should not."""
@@ -59,6 +63,7 @@ class State:
                 }
                 for fill in self.cache.fills()
             ],
+            "origins": [describe(origin) for origin in self.origins],
         }
 
 

@@ -25,10 +25,11 @@ class Answer:
 
 
 class Asker:
-    """`now` gives seconds since the epoch."""
+    """`now` gives seconds since the epoch.  `make_room` is told of each request before it is sent."""
 
-    def __init__(self, spool: Spool, now: Callable[[], int]) -> None:
+    def __init__(self, spool: Spool, now: Callable[[], int], make_room: Callable[[Wanted], None]) -> None:
         self._spool = spool
+        self._make_room = make_room
         self._now = now
         self.count = 0
         """Requests sent to origins in order to store the answer."""
@@ -41,6 +42,7 @@ class Asker:
         fields = CIMultiDict(wanted.fields())
         fields.extend(conditions or {})
         self.count += 1
+        self._make_room(wanted)
         request_time, epoch = self._now(), self._spool.epoch
         request = OriginRequest("GET", wanted.target, fields, interim=wanted.interim)
-        return Answer(await wanted.origin.fetch_whole(request), request_time, epoch)
+        return Answer(await wanted.origin.fetch_whole(request, wanted.causer), request_time, epoch)

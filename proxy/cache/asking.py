@@ -10,7 +10,7 @@ from proxy.cache.answer import Answer, Asker
 from proxy.cache.fetch import Freshened, Held, Outcome, Passed
 from proxy.cache.filing import Filing
 from proxy.cache.wanted import Wanted
-from proxy.errors import OriginError, OriginMalformed, SpoolError
+from proxy.errors import ConnectTimeout, OriginDown, OriginError, OriginMalformed, SpoolError
 from proxy.origin import OriginRequest
 from proxy.semantics.cache_status import Forward
 from proxy.semantics.fields import Fields
@@ -121,6 +121,8 @@ class Asking:
         request_time, epoch = self._now(), self._spool.epoch
         try:
             response = await wanted.origin.fetch(OriginRequest("HEAD", wanted.target, wanted.fields()))
+        except (OriginDown, ConnectTimeout):  # it takes no GET either
+            raise
         except OriginError:  # it breaks at HEAD, or sends a body; a GET will tell
             return None
         try:

@@ -23,7 +23,7 @@ from proxy.cache.asking import Asking, Question
 from proxy.cache.fetch import Freshened, Held, Outcome, Passed, Storing
 from proxy.cache.underway import Underway
 from proxy.cache.wanted import Wanted
-from proxy.errors import OriginError, OriginMalformed
+from proxy.errors import ConnectTimeout, OriginDown, OriginError, OriginMalformed
 from proxy.origin import OriginRequest, OriginResponse
 from proxy.semantics import reuse
 from proxy.semantics.freshness import FAILURES, is_fresh
@@ -133,6 +133,8 @@ class Authorizing:
         request = self._request(replace(wanted, interim=None), question, "HEAD")
         try:
             response = await wanted.origin.fetch(request)
+        except (OriginDown, ConnectTimeout):  # it takes no GET either
+            raise
         except OriginError:  # it breaks at HEAD, or sends a body
             return None
         try:
@@ -144,10 +146,13 @@ class Authorizing:
         # What cannot become a fill needs no place among them: neither waits for the other.
         held = question.selected
         is_mere_question = held is not None and self._is_current(held, wanted)
-        send = wanted.origin.fetch if is_mere_question else wanted.origin.fetch_whole
         self._asker.count += not is_mere_question
         request_time, epoch = self._now(), self._spool.epoch
-        response = await send(self._request(wanted, question, "GET"))
+        request = self._request(wanted, question, "GET")
+        if is_mere_question:
+            response = await wanted.origin.fetch(request)
+        else:
+            response = await wanted.origin.fetch_whole(request, wanted.causer)
         answer = Answer(response, request_time, epoch)
         try:
             if response.status == 304 and question.conditions:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-import structlog
 from multidict import CIMultiDict
 
 from proxy.cache.asking import Question
@@ -23,6 +22,7 @@ from proxy.cache.underway import Waits
 from proxy.cache.wanted import Wanted
 from proxy.errors import NotValidated, OnlyIfCached, OriginError, Overloaded
 from proxy.fill.fill import Fill
+from proxy.incidents import Incidents
 from proxy.semantics import reuse
 from proxy.semantics.authorization import asked_first
 from proxy.semantics.cache_status import CacheStatus, Forward
@@ -30,8 +30,6 @@ from proxy.semantics.freshness import FAILURES, Lifetime, Stored, current_age, i
 from proxy.semantics.purging import Purge
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
-
-_log = structlog.stdlib.get_logger("cache")
 
 
 class Cache:
@@ -44,18 +42,20 @@ class Cache:
     def __init__(
         self,
         spool: Spool,
+        incidents: Incidents,
         *,
         partition_ttl: float = 300.0,
         partitions_per_client: int = 32,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.spool = spool
+        self._incidents = incidents
         self._clock = clock
         self._partitions = Partitions(spool, partition_ttl, partitions_per_client)
-        self._fetching = Fetching(spool, self._now, self._partitions.admit)
+        self._fetching = Fetching(spool, incidents, self._now, self._partitions.admit)
         self._underway = self._fetching.underway
         self._digesting = Digesting(spool)
-        self._leasing = Leasing(spool, self._fetching, self._digesting)
+        self._leasing = Leasing(spool, incidents, self._fetching, self._digesting)
         self._sweeping = asyncio.create_task(self._partitions.sweep(), name="partition sweep")
 
     def fills(self) -> Iterator[Fill]:

@@ -3,7 +3,7 @@
 from proxy.cache.fetch import Outcome, Passed
 from proxy.cache.recent import Recent
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, OriginDown, OriginError
+from proxy.errors import AdapterError, ConnectTimeout, OriginDown, OriginError
 from proxy.semantics.freshness import FAILURES
 
 SPARED_FOR = 5.0
@@ -26,7 +26,7 @@ class Failing:
 
     def note_error(self, key: bytes, wanted: Wanted, error: AdapterError) -> None:
         """This came in place of an answer, or of its rest."""
-        if isinstance(error, OriginDown):
+        if isinstance(error, OriginDown | ConnectTimeout):
             self._recent.add(key)
         elif isinstance(error, OriginError):
             self._recent.add(_of_client(key, wanted))

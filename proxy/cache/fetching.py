@@ -5,8 +5,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 
-import structlog
-
 from proxy.cache.answer import Asker
 from proxy.cache.asking import Asking, Question
 from proxy.cache.authorization import Authorizing, Permits
@@ -17,25 +15,39 @@ from proxy.cache.recent import Recent
 from proxy.cache.resuming import Resumptions
 from proxy.cache.underway import Underway, Waits
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, NotCompared, ObjectChanged, OriginDown, OriginError
+from proxy.errors import (
+    AdapterError,
+    ConnectTimeout,
+    NotCompared,
+    ObjectChanged,
+    OriginDown,
+    OriginError,
+)
 from proxy.fill.fill import Fill
+from proxy.incidents import Incidents
 from proxy.spool.partials import Partial
 from proxy.spool.spool import Spool
-
-_log = structlog.stdlib.get_logger("cache")
 
 
 class Fetching:
     """`now` gives seconds since the epoch; `admits` is as in `Filing`."""
 
-    def __init__(self, spool: Spool, now: Callable[[], int], admits: Callable[[bytes, str], bool]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        incidents: Incidents,
+        now: Callable[[], int],
+        admits: Callable[[bytes, str], bool],
+    ) -> None:
+        self._incidents = incidents
         self.underway = Underway()
         self._spool = spool
-        self._asker = Asker(spool, now)
+        self._asker = Asker(spool, now, self._make_room)
         self._filing = Filing(spool, self._asker, now, self.underway.enter_fill, admits)
         self._asking = Asking(spool, self._asker, self._filing, now)
         self._authorizing = Authorizing(spool, self._asker, self._asking, self.underway, now)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._causes: dict[Fill, Wanted] = {}  # of what is running
         self.failing = Failing()
         self._refreshed = Recent(SPARED_FOR)
         self._filled_bytes = 0
@@ -85,7 +97,7 @@ class Fetching:
         if arriving or self.underway.awaited(wanted, Waits()) or key in self._refreshed:
             return
         self._refreshed.add(key)
-        self.start(replace(wanted, interim=None), question).disown()
+        self.start(replace(wanted, interim=None, for_nobody=True), question).disown()
 
     def go_on(self, wanted: Wanted, partial: Partial) -> Fill | None:
         """Fetch the rest of what broke off; None if that is going on already."""
@@ -156,15 +168,25 @@ class Fetching:
 
     async def _run_fill(self, wanted: Wanted, fill: Fill) -> None:
         """`fill` has been entered."""
+        self._causes[fill] = wanted
         try:
             await fill.run()
             if fill.error is None and not fill.retracted:
                 self.underway.supersede(fill)
         finally:
+            del self._causes[fill]
             self.underway.leave_fill(fill)
             self._filled_bytes += fill.written
         if fill.error is not None:
-            _log.warning("a fill failed", object=fill.entry.label, why=str(fill.error), written=fill.written)
+            self._incidents.note(
+                "a fill failed",
+                about=wanted.origin.name,
+                reason=fill.error.reason,
+                why=str(fill.error),
+                requests=0,  # those who follow it tell of themselves
+                object=fill.entry.label,
+                written=fill.written,
+            )
             self._note_failure(wanted, fill.entry.key, fill.error)
         elif fill.retracted and not fill.provisional and fill.complete_length is not None:
             await self._spool.drop([fill.entry])  # it may have been retracted while it was committed
@@ -174,8 +196,23 @@ class Fetching:
             return
         if isinstance(error, OriginError) and wanted.origin.resume:
             self.failing.note_broken(key)  # it was asked again, and again
-        elif isinstance(error, OriginDown | NotCompared):
+        elif isinstance(error, OriginDown | ConnectTimeout | NotCompared):
             self.failing.note_error(key, wanted, error)
+
+    def _make_room(self, wanted: Wanted) -> None:
+        """Where a fetch would have to wait, what is fetched for nobody gives way.  What has come of it is kept."""
+        slots = wanted.origin.slots
+        if slots.is_free_for(wanted.causer):
+            return
+        in_the_way = [
+            fill
+            for fill, cause in self._causes.items()
+            if cause.origin is wanted.origin
+            and fill.is_abandoned
+            and (slots.in_use >= slots.total or cause.causer == wanted.causer)
+        ]
+        if in_the_way:
+            min(in_the_way, key=lambda fill: fill.written).stop()
 
     async def close(self) -> None:
         """Stop what is being fetched."""

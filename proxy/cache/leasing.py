@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import structlog
-
 from proxy.cache.digesting import Digesting
 from proxy.cache.fetch import Held
 from proxy.cache.fetching import Fetching
@@ -11,6 +9,7 @@ from proxy.cache.lease import Lease
 from proxy.cache.sources import Broken, Complete, Growing
 from proxy.cache.wanted import Wanted
 from proxy.errors import AdapterError, OnlyIfCached, SpoolError
+from proxy.incidents import Incidents
 from proxy.semantics.cache_status import CacheStatus, Forward
 from proxy.semantics.digests import wants_digest
 from proxy.semantics.fields import parse_directives
@@ -22,14 +21,13 @@ STALE_WHILE_REVALIDATE = "stale-while-revalidate"
 STALE_IF_ERROR = "stale-if-error"
 UNFINISHED = "unfinished"
 
-_log = structlog.stdlib.get_logger("cache")
-
 
 class Leasing:
     """`age` and `ttl` are in seconds, `ttl` negative of what is stale."""
 
-    def __init__(self, spool: Spool, fetching: Fetching, digesting: Digesting) -> None:
+    def __init__(self, spool: Spool, incidents: Incidents, fetching: Fetching, digesting: Digesting) -> None:
         self._spool = spool
+        self._incidents = incidents
         self._fetching = fetching
         self._digesting = digesting
 
@@ -52,7 +50,10 @@ class Leasing:
         try:
             body = await self._spool.open_body(entry)
         except SpoolError as error:
-            _log.warning("a stored object was lost", object=entry.label, why=str(error))
+            text, reason, label = str(error), error.reason, entry.label
+            self._incidents.note(
+                "a stored object was lost", about="spool", reason=reason, why=text, object=label
+            )
             return None
         return Lease(Complete(entry, body), CacheStatus(hit=True, ttl=ttl), age)
 

@@ -11,6 +11,7 @@ from proxy.semantics.key import CacheKey, accept_encoding
 from proxy.semantics.policy import CachePolicy
 from proxy.semantics.purging import Location
 from proxy.semantics.request import ClientRequest
+from proxy.slots import NOBODY
 from proxy.spool.entry import Entry
 
 
@@ -27,7 +28,7 @@ class Wanted:
     same for all answers of the target, whatever fields of the request are in the others; `location` is where clients
     find them.  `interim` takes the interim responses that the origin sends before its answer, `forwarded` why the
     origin is asked, as soon as it is: there may be no answer.  `credentials` names those of the request even where
-    they do not partition.
+    they do not partition.  `for_nobody`: no request waits for the answer.
     """
 
     request: ClientRequest
@@ -43,6 +44,12 @@ class Wanted:
     interim: InterimHandler | None = None
     forwarded: Callable[[CacheStatus], None] = _untold
     credentials: bytes | None = None
+    for_nobody: bool = False
+
+    @property
+    def causer(self) -> str:
+        """On whose account the origin is asked, for limits."""
+        return NOBODY if self.for_nobody else self.request.client
 
     @property
     def keys(self) -> tuple[bytes, ...]:

@@ -33,6 +33,7 @@ def problems(document: Document) -> Iterator[Problem]:
     yield from _object_size(document)
     for name in names:
         yield from _loop(document, ("origins", name), listeners)
+        yield from _fills(document, ("origins", name))
     yield from _shared_but_guarded(document, routes if isinstance(routes, list) and routes else [{}])
     yield from _shared_hosts(document, routes if isinstance(routes, list) and routes else [{}], names)
     if isinstance(routes, list) and routes:
@@ -89,6 +90,16 @@ def _loop(document: Document, path: Path, listeners: list[tuple[Path, Address]])
         if origin and isinstance(address, TcpAddress) and _leads_to(origin.url, address):
             message = f"{origin.url} is where range-adapter itself listens; name the server behind it"
             yield document.problem((*path, "url"), message)
+
+
+def _fills(document: Document, path: Path) -> Iterator[Problem]:
+    origin = _readable(Origin, document.get(*path))
+    if origin and origin.fills > origin.max_connections:
+        message = f"{origin.fills} is more than max_connections ({origin.max_connections}); raise that, or lower this"
+        yield document.problem((*path, "max_fills"), message)
+    if origin and origin.client_fills > origin.fills:
+        message = f"{origin.client_fills} is more than max_fills ({origin.fills}); raise that, or lower this"
+        yield document.problem((*path, "fills_per_client"), message)
 
 
 def _leads_to(url: OriginUrl, address: TcpAddress) -> bool:

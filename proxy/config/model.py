@@ -138,6 +138,11 @@ class OriginTimeouts(Section):
     """For the next bytes of a body."""
     resume: DurationValue = Duration(60)
     """Where it broke off a body: for so long it is asked again, and clients wait; 0s gives up at once."""
+    queue: TimeoutValue = Duration(10)
+    """For the turn of a request, where others are in its way; then it gets 503."""
+
+
+Count = Annotated[int, PlainValidator(whole_number(1, 10_000), json_schema_input_type=int)]
 
 
 class Origin(Section):
@@ -148,8 +153,24 @@ class Origin(Section):
     host: HostHeader = "origin"
     """The `Host` field it gets: `origin` (the one of the url), `preserve` (the client's), or a name."""
     timeouts: OriginTimeouts = Field(default_factory=OriginTimeouts)
-    max_connections: Annotated[int, PlainValidator(whole_number(1, 10_000), json_schema_input_type=int)] = 32
-    """Connections to it at the same time; further requests wait.  Three quarters may fetch adapted objects."""
+    max_connections: Count = 32
+    """Connections to it at the same time; further requests wait."""
+    max_fills: Count | None = None
+    """How many of them fetch objects to be stored, at most.  Default: three quarters of `max_connections`."""
+    fills_per_client: Count | None = None
+    """How many of those for one client address at the same time.  Default: two thirds of `max_fills`."""
+    max_waiting: Annotated[int, PlainValidator(whole_number(0, 10_000), json_schema_input_type=int)] = 256
+    """Requests that wait for their turn; further ones get 503 at once."""
+
+    @property
+    def fills(self) -> int:
+        """`max_fills`, or its default."""
+        return self.max_fills or max(1, self.max_connections * 3 // 4)
+
+    @property
+    def client_fills(self) -> int:
+        """`fills_per_client`, or its default."""
+        return self.fills_per_client or max(1, self.fills * 2 // 3)
 
 
 class Defaults(Section):

@@ -32,6 +32,9 @@ _log = structlog.stdlib.get_logger("fill")
 ABANDON_AFTER = 10.0
 """Seconds for which a body of unknown length, which may never end, is fetched on behalf of nobody."""
 
+GIVE_WAY_AFTER = 1.0
+"""Seconds for which a body is fetched on behalf of nobody, whoever else wants to fetch something."""
+
 
 class FillState(enum.IntEnum):
     """Only ever grows."""
@@ -95,6 +98,7 @@ class Fill:
         self._stored = stored
         self._progress = Progress(0 if provisional else stored)
         self.followers = 0
+        self._left = asyncio.get_running_loop().time()  # by the last follower
         self._fastest = 0
         self._window: Window | None = None
         self.retracted = False
@@ -144,7 +148,14 @@ class Fill:
     def leave(self) -> None:
         assert self.followers > 0
         self.followers -= 1
+        self._left = asyncio.get_running_loop().time()
         self._look_for_followers()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Does it go on for nobody, and has for a while?  Then it may give way to others."""
+        deserted = not self.followers and self.state is FillState.STREAMING
+        return deserted and asyncio.get_running_loop().time() - self._left > GIVE_WAY_AFTER
 
     def _look_for_followers(self) -> None:
         """A body without an end in sight is fetched for somebody, or not for long."""

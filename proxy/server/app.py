@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -23,7 +24,8 @@ from proxy.cache.cache import Cache
 from proxy.config import Config
 from proxy.config.addresses import Address, TcpAddress, UnixAddress
 from proxy.config.model import Origin as OriginSection
-from proxy.errors import AdapterError
+from proxy.errors import AdapterError, ConnectTimeout, OriginDown
+from proxy.incidents import Incidents
 from proxy.origin import Origin
 from proxy.routes import RouteTable
 from proxy.server import logs
@@ -102,9 +104,12 @@ class Service:
 async def start(config: Config) -> Service:
     """Start everything.  Raises SpoolError or OSError, in words for the person who started us."""
     async with AsyncExitStack() as parts:
+        incidents = Incidents()
+        watching = asyncio.create_task(incidents.watch(), name="incidents")
+        parts.callback(watching.cancel)
         origins: dict[str, Origin] = {}
         for name, section in config.origins.items():
-            origins[name] = _origin(name, section)
+            origins[name] = _origin(name, section, incidents)
             parts.push_async_callback(origins[name].close)
         spool = await Spool.open(
             Path(config.spool.path),
@@ -116,13 +121,20 @@ async def start(config: Config) -> Service:
         parts.push_async_callback(spool.close)
         cache = Cache(
             spool,
+            incidents,
             partition_ttl=config.spool.partition_ttl,
             partitions_per_client=config.spool.partitions_per_client,
         )
         parts.push_async_callback(cache.close)
         registry = CollectorRegistry()
-        handler, listener, purging = _public_side(config, cache, origins, registry)
-        state = State(cache, registry, started=time.time(), in_progress=lambda: len(handler.running))
+        handler, listener, purging = _public_side(config, cache, origins, incidents, registry)
+        state = State(
+            cache,
+            registry,
+            started=time.time(),
+            in_progress=lambda: len(handler.running),
+            origins=origins.values(),
+        )
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
         addresses = await _listen(public, config.server.listen)
@@ -138,12 +150,16 @@ async def start(config: Config) -> Service:
 
 
 def _public_side(
-    config: Config, cache: Cache, origins: dict[str, Origin], registry: CollectorRegistry
+    config: Config,
+    cache: Cache,
+    origins: dict[str, Origin],
+    incidents: Incidents,
+    registry: CollectorRegistry,
 ) -> tuple[Handler, Listener, Purging]:
     """What clients talk to."""
     server, routes = config.server, RouteTable(config)
     metrics = Metrics(registry)
-    access = Access(metrics, name=server.name, log=config.logging.access)
+    access = Access(metrics, incidents, name=server.name, log=config.logging.access)
     adapting = Adapting(
         cache,
         origins,
@@ -230,7 +246,7 @@ async def _serve(config: Config) -> int:
     return 0
 
 
-def _origin(name: str, section: OriginSection) -> Origin:
+def _origin(name: str, section: OriginSection, incidents: Incidents) -> Origin:
     return Origin(
         name,
         str(section.url),
@@ -238,7 +254,12 @@ def _origin(name: str, section: OriginSection) -> Origin:
         first_byte=section.timeouts.first_byte,
         idle=section.timeouts.idle,
         resume=section.timeouts.resume,
+        queue=section.timeouts.queue,
         max_connections=section.max_connections,
+        max_fills=section.fills,
+        fills_per_client=section.client_fills,
+        max_waiting=section.max_waiting,
+        on_recovery=partial(incidents.over, name, OriginDown.reason, ConnectTimeout.reason),
     )
 
 

@@ -106,6 +106,7 @@ async def test_no_client_makes_a_label(adapter: Adapter, origin: ScriptedOrigin)
         "status": {"200", "404", "400"},
         "cache": {"uri-miss", "method", "none"},
         "reason": {"malformed-request"},
+        "origin": {"legacy"},
     }
     for values in (await samples(adapter)).values():
         for labels, _ in values:

@@ -159,9 +159,10 @@ async def test_after_a_broken_fill_the_next_request_begins_anew(
 
 
 async def test_clients_of_what_is_never_stored_do_not_queue_up(
-    adapter: Adapter, origin: ScriptedOrigin
+    start_adapter: StartAdapter, origin: ScriptedOrigin
 ) -> None:
     """All wait for one head, then all go at once."""
+    adapter = await start_adapter(origins={"legacy": {"url": origin.url, "fills_per_client": 24}})
     gates = {"first": Gate(), "rest": Gate()}
 
     def answer(request: OriginRequest) -> Script:

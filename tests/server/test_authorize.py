@@ -329,7 +329,11 @@ async def test_who_has_lost_the_right_is_denied_at_once(
         assert (await ask_alone(guarded, ANN)).status == 403
 
 
-async def test_many_at_once_are_one_fill(guarded: Adapter, origin: ScriptedOrigin, film: Guarded) -> None:
+async def test_many_at_once_are_one_fill(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, film: Guarded
+) -> None:
+    legacy = {"url": origin.url, "fills_per_client": 24}
+    guarded = await start_adapter(defaults=GUARDED, origins={"legacy": legacy})
     people = [f"session={number}" for number in range(20)]
     gate = Gate()
     film.allowed = set(people)
@@ -363,7 +367,7 @@ async def test_questions_take_no_place_of_a_fill(
 ) -> None:
     """Of four connections, three are for fills: all of these are taken."""
     adapter = await start_adapter(
-        defaults=GUARDED, origins={"legacy": {"url": origin.url, "max_connections": 4}}
+        defaults=GUARDED, origins={"legacy": {"url": origin.url, "max_connections": 4, "fills_per_client": 3}}
     )
     async with warm(adapter, origin, film), wires(adapter, 3) as busy_ones:
         for number, wire in enumerate(busy_ones):

@@ -232,7 +232,7 @@ async def test_a_cold_private_object_is_fetched_once_for_each(
         await busy(adapter, count)
         assert origin.count("/mine") == 1
         first.open()
-        at_once = min(count - 1, 24)  # three quarters of the pool's 32 connections
+        at_once = min(count - 1, 16)  # what one client may have of 32 connections
         await rest.reached(at_once)
         rest.open()
         for response, person in zip(

@@ -331,3 +331,28 @@ async def test_the_end_of_the_service_does_not_wait_for_the_origin(
         await wire.response_head()
         await eventually(lambda: adapter.service._cache.resumptions.breaks > 0)
         await asyncio.wait_for(adapter.service.stop(), 20)
+
+
+# Giving way
+
+
+async def test_what_nobody_follows_gives_way_to_who_waits(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.fill.fill.GIVE_WAY_AFTER", -1.0)
+    adapter = await start_adapter(
+        origins={"legacy": {"url": origin.url, "max_connections": 2, "max_fills": 1, "fills_per_client": 1}}
+    )
+    origin.serve("/film", FILM)
+    origin.serve("/other", OTHER)
+    gate = origin.gate("/film", at=PIECE)
+    async with adapter.wire() as wire:
+        first = await wire.get("/film", Range="bytes=0-9")
+        await gate.reached()
+    async with adapter.wire() as wire:
+        assert (await wire.get("/other")).body == OTHER
+        await origin.disconnected("/film")
+        gate.open()
+        again = await wire.get("/film", Range="bytes=0-", If_Range=first.fields["ETag"])
+        assert (again.status, again.body) == (206, FILM), "what had come of it was kept"
+        assert "fwd=partial" in again.cache_status
