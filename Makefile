@@ -15,7 +15,7 @@ export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test lint types unit test-clients bench format wheel lock clean
+.PHONY: help demo serve test lint types unit test-clients bench torture format wheel lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ test-clients: $(CLIENTS)  ## real clients: curl, wget, aria2, ffmpeg, zsync, chr
 
 bench: $(READY)  ## what a cold object costs its clients, on this machine
 	@$(BIN)/python -m tests.bench
+
+torture: $(READY)  ## kill it, starve it, lie to it, for some minutes: no client may get a wrong byte
+	@$(BIN)/python -m tests.torture
 
 format: $(READY)  ## rewrite the sources in house format
 	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
