@@ -167,7 +167,7 @@ async def _responses(data: bytes) -> None:
 
 
 def _response_seen(pieces: list[bytes], method: str, lost: Exception | None) -> Seen:
-    """Heads, the final one's body, whether that was all, and whether the connection may be used again."""
+    """The final head, whether its body was whole, and that."""
     protocol = OriginProtocol(asyncio.get_running_loop())
     transport = _Transport()
     protocol.connection_made(transport)
@@ -188,14 +188,13 @@ def _response_seen(pieces: list[bytes], method: str, lost: Exception | None) -> 
             if piece and not transport.closed:
                 protocol.data_received(piece)
         answers = [answer for answer, _ in protocol._buffer]
-        heads = [(message.code, message.reason, tuple(message.raw_headers)) for message, _ in answers]
-        final = [payload for message, payload in answers if message.code >= 200 or message.code == 101]
-        failed = protocol.exception() is not None
+        final = next(((head, body) for head, body in answers if head.code >= 200 or head.code == 101), None)
         protocol.connection_lost(lost)
     finally:
         sending_now.reset(token)
-    if not final:
-        return "no answer", heads, failed
-    payload = final[0]
+    if final is None or final[0].code == 101:  # which nobody has asked for
+        return ("no answer",)
+    head, payload = final
     whole = payload.is_eof() and payload.exception() is None
-    return "whole" if whole else "broken", heads[-1], _arrived(payload) if whole else None
+    told = head.code, head.reason, tuple(head.raw_headers)
+    return "whole" if whole else "broken", told, _arrived(payload) if whole else None

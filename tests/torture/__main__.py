@@ -8,11 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tests.torture.disk import disk
 from tests.torture.faults import faults
 from tests.torture.kill import kill
 from tests.torture.report import Tally, print_report
+from tests.torture.soak import soak
 
-PARTS = ("kill", "faults")
+PARTS = ("kill", "faults", "disk", "soak")
 
 
 def _arguments() -> argparse.Namespace:
@@ -20,6 +22,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--kills", type=int, default=100, help="SIGKILLs (default: 100)")
     parser.add_argument("--faults", type=int, default=1000, help="faults of the origin (default: 1000)")
+    parser.add_argument("--disk", type=int, default=100, help="episodes of a sick disk (default: 100)")
+    parser.add_argument("--requests", type=int, default=10_000, help="of the soak (default: 10000)")
     parser.add_argument(
         "--seed", type=int, default=None, help="to see a run again, as far as it repeats itself"
     )
@@ -45,6 +49,10 @@ async def main() -> int:
                     run = kill(console, folder, kills=given.kills, seed=seed, seconds=given.seconds)
                 case "faults":
                     run = faults(console, folder, count=given.faults, seed=seed, seconds=given.seconds)
+                case "disk":
+                    run = disk(console, folder, episodes=given.disk, seed=seed, seconds=given.seconds)
+                case "soak":
+                    run = soak(console, folder, requests=given.requests, seed=seed, seconds=given.seconds)
             tallies.append(await run)
     print_report(console, tallies)
     return 0 if all(tally.good for tally in tallies) else 1

@@ -9,28 +9,21 @@ import socket
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
+from proxy.config.model import OriginTimeouts
 from tests.wire import Wire
 
 TOKEN = "torture-torture-torture"
 HOST = "torture.example"
 START_WITHIN = 20.0
 """Seconds after which a start is a failure."""
+RESUMES: Final = "resume" in OriginTimeouts.model_fields
+"""Is a broken fill fetched again, for those who follow it, and after a restart?"""
 LOOPBACK = "127.0.0.1"
-
-
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What the process takes: open descriptors, threads, and resident bytes."""
-
-    descriptors: int
-    threads: int
-    resident: int
 
 
 class Adapter:
@@ -121,27 +114,24 @@ class Adapter:
         except (OSError, EOFError, TimeoutError):
             return False
 
-    def footprint(self) -> Footprint:
-        """As /proc shows it now."""
-        status = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        figures = dict(line.split(":", 1) for line in status)
-        return Footprint(
-            descriptors=len(os.listdir(f"/proc/{self.pid}/fd")),
-            threads=int(figures["Threads"]),
-            resident=int(figures["VmRSS"].split()[0]) * 1024,
-        )
-
-    def complaints(self) -> Counter[str]:
-        """What the log has that nobody should ever read there: errors of ours, tracebacks, warnings of Python."""
+    def complaints(self, *, errors: bool = True) -> Counter[str]:
+        """What the log has that nobody should ever read there: tracebacks, warnings of Python, and `errors`."""
         found: Counter[str] = Counter()
-        for line in self.log.read_text("utf-8", "replace").splitlines():
+        block = ""
+        for line in [*self.log.read_text("utf-8", "replace").splitlines(), "{}"]:
             try:
                 event = json.loads(line)
             except ValueError:
-                found[line[:200]] += 1
+                block += f"{line}\n"
                 continue
-            if event.get("level") in {"error", "critical"} or "exception" in event:
-                found[json.dumps({k: v for k, v in event.items() if k != "timestamp"})[:1500]] += 1
+            if block:
+                found[block[-1500:]] += 1
+                block = ""
+            if "exception" in event or (errors and event.get("level") in {"error", "critical"}):
+                told = {
+                    name: value for name, value in event.items() if name not in {"timestamp", "exception"}
+                }
+                found[json.dumps(told) + event.get("exception", "")[-1500:]] += 1
         return found
 
 

@@ -164,8 +164,8 @@ class Client:
             self._tally.fault("wrong bytes", f"{request}{self._what}: {wrong}")
             return
         self._tally.seen[verdict] += 1
-        if verdict == "refused" and not refusable:
-            self._tally.fault("refused", f"{request}{self._what}: {response.status} {response.cache_status}")
+        if verdict == "failed" or (verdict == "refused" and not refusable):
+            self._tally.fault(verdict, f"{request}{self._what}: {response.status} {response.cache_status}")
 
     def _verdict(self, request: Request, response: Response) -> str:
         if request.method == "HEAD" and response.status in {200, 206}:

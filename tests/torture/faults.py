@@ -15,12 +15,11 @@ from typing import Final
 
 from rich.console import Console
 
-from proxy.config.model import OriginTimeouts
-from tests.torture.adapter import Adapter
+from tests.torture.adapter import RESUMES, Adapter
 from tests.torture.client import Client, Request, some_wish, with_ranges
 from tests.torture.injuries import CUTS, LIES, Cut, Injury, Lie, Place, fits
 from tests.torture.items import Framing, Item, Mark
-from tests.torture.kill import disorder
+from tests.torture.kill import settle
 from tests.torture.origin import Origin
 from tests.torture.report import Show, Tally
 from tests.torture.truth import History
@@ -32,8 +31,6 @@ SIZES: Final = (1, 100, 5000, 65_536, 65_537, 200_000, 700_000, 3_000_000)
 SLACK: Final = 5.0
 """Seconds that a request may take beyond what the time-outs of the config say, on a busy machine."""
 INJURIES: Final[tuple[Injury, ...]] = (*CUTS, *CUTS, *LIES)
-RESUMES: Final = "resume" in OriginTimeouts.model_fields
-"""Is a broken fill fetched again, for those who follow it?"""
 
 
 class After(Enum):
@@ -243,7 +240,7 @@ async def faults(
         try:
             with Show(console, "faults", count) as show:
                 await _run_episodes(ward, sick, dice, show, tally, count, seconds)
-            await _settled(adapter, tally)
+            await settle(adapter, tally)
         finally:
             await adapter.stop()
         for text, times in adapter.complaints().items():
@@ -275,13 +272,3 @@ async def _run_episodes(
     async with asyncio.TaskGroup() as nurses:
         for _ in range(AT_ONCE):
             nurses.create_task(nurse())
-
-
-async def _settled(adapter: Adapter, tally: Tally) -> None:
-    until = time.monotonic() + 30
-    while found := list(disorder(adapter.spool, await adapter.status())):
-        if time.monotonic() > until:
-            for text in found:
-                tally.fault("leak", text)
-            return
-        await asyncio.sleep(0.1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.torture.adapter import HOST, Adapter
+from tests.torture.adapter import HOST, RESUMES, Adapter
 from tests.torture.client import Client, change
 from tests.torture.items import Item, assortment
 from tests.torture.origin import Origin
@@ -70,7 +70,7 @@ async def kill(
                     show.step(tally)
             over.set()
             await asyncio.gather(*tasks)
-            await _settle(adapter, tally)
+            await settle(adapter, tally)
         finally:
             over.set()
             for task in tasks:
@@ -117,7 +117,7 @@ async def _first_hit(adapter: Adapter, origin: Origin) -> Any:
                 return
 
 
-async def _settle(adapter: Adapter, tally: Tally) -> None:
+async def settle(adapter: Adapter, tally: Tally) -> None:
     """Wait until the disk is in order; say what is not."""
     until = time.monotonic() + SETTLE_WITHIN
     while faults := list(disorder(adapter.spool, await adapter.status())):
@@ -147,5 +147,7 @@ def disorder(spool: Path, status: dict[str, Any]) -> Iterator[str]:
     if new := [str(path) for path in spool.rglob("*.new")]:
         yield f"left over: {new}"
     unfinished = {path.stem for path in (spool / "filling").glob("*.body")}
-    if lone := [path.name for path in (spool / "filling").iterdir() if path.stem not in unfinished]:
-        yield f"in filling/ without a body: {lone}"
+    if odd_ones := [path.name for path in (spool / "filling").iterdir() if path.stem not in unfinished]:
+        yield f"in filling/ without a body: {odd_ones}"
+    if unfinished and not RESUMES:
+        yield f"in filling/, and nobody is at it: {sorted(unfinished)}"

@@ -96,6 +96,8 @@ def judge(asked: Asked, response: Response) -> str:
             return _judge_unsatisfiable(asked, response)
         case 502 | 503 | 504:
             return "refused"
+        case 500:
+            return "failed"
         case _:
             raise Wrong(f"status {response.status}: {response.body[:200]!r}")
 
