@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CLIENTS := $(VENV)/.clients
+FUZZ := $(VENV)/.fuzz
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 say = @printf '==> %-13s %s\n'
@@ -15,7 +16,7 @@ export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test lint types unit test-clients bench format wheel lock clean
+.PHONY: help demo serve test lint types unit test-clients bench torture fuzz format wheel lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -51,6 +52,12 @@ test-clients: $(CLIENTS)  ## real clients: curl, wget, aria2, ffmpeg, zsync, chr
 bench: $(READY)  ## what a cold object costs its clients, on this machine
 	@$(BIN)/python -m tests.bench
 
+torture: $(READY)  ## kill it, starve it, lie to it, for some minutes: no client may get a wrong byte
+	@$(BIN)/python -m tests.torture
+
+fuzz: $(FUZZ)  ## a fuzzer (atheris) over everything that is parsed, a minute for each target
+	@$(BIN)/python -m tests.fuzz
+
 format: $(READY)  ## rewrite the sources in house format
 	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
 
@@ -65,6 +72,7 @@ lock: $(READY)  ## renew the locks: newest versions that pyproject.toml allows
 	$(say) lock 'tests/requirements.lock and those that follow it'
 	@$(COMPILE) --upgrade pyproject.toml --group dev -o tests/requirements.lock
 	@$(COMPILE) --upgrade -c tests/requirements.lock --group clients --group deploy -o tests/clients/requirements.lock
+	@$(COMPILE) --upgrade -c tests/requirements.lock --group fuzz -o tests/fuzz/requirements.lock
 	@$(COMPILE) --upgrade -c tests/requirements.lock pyproject.toml -o deploy/requirements.lock
 	@$(COMPILE) --upgrade -c tests/requirements.lock --group build -o deploy/build.lock
 
@@ -89,4 +97,9 @@ $(READY): tests/requirements.lock pyproject.toml
 $(CLIENTS): tests/clients/requirements.lock $(READY)
 	$(say) environment '$(VENV), with tests/clients/requirements.lock'
 	@$(PIP) install --require-hashes -r $<
+	@touch $@
+
+$(FUZZ): tests/fuzz/requirements.lock $(READY)
+	$(say) environment '$(VENV), with tests/fuzz/requirements.lock'
+	@$(PIP) install --require-hashes -r $< || echo 'The fuzzer cannot be installed here.'
 	@touch $@

@@ -6,6 +6,7 @@ taken for the end of a body; and each wait has its limit.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from multidict import CIMultiDict
 from proxy.errors import OriginMalformed
 from proxy.patience import patience
 from proxy.semantics.fields import Fields, joined, parse_digits, serialize_head
+
+_END_OF_HEAD = re.compile(rb"\n\r?\n")  # the parser takes a bare LF from an origin (RFC 9112 section 2.2)
 
 READ_SIZE = 1 << 20
 """Bytes the client buffers per response: large reads make a fill three times cheaper than 64 KiB ones."""
@@ -114,12 +117,12 @@ class OriginProtocol(ResponseHandler):
     def _without_head(self, data: bytes) -> bytes:
         """Hand heads on to the parser, each by itself; the rest is body."""
         while data and self._in_head:
-            found = (self._head_end + data).find(b"\r\n\r\n")
-            if found < 0:
+            found = _END_OF_HEAD.search(self._head_end + data)
+            if found is None:
                 self._head_end = (self._head_end + data)[-3:]
                 super().data_received(data)
                 return b""
-            size = found + 4 - len(self._head_end)
+            size = found.end() - len(self._head_end)
             self._head_end = b""
             head, data = data[:size], data[size:]
             super().data_received(head)

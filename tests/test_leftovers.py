@@ -44,6 +44,14 @@ async def test_a_second_response_answers_nobody(
             assert (await wire.get("/second")).body == b"mine"
 
 
+async def test_a_line_too_many_behind_lines_that_end_in_lf(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    """Old scripts send both, and all at once."""
+    origin.on("/script", [Raw(GOOD.replace(b"\r\n", b"\n") + b"too much\n"), Stall()])
+    async with adapter.wire() as wire:
+        response = await wire.get("/script")
+        assert (response.status, response.body) == (200, b"good")
+
+
 async def test_a_chunk_that_breaks_after_the_head_ends_the_answer(
     adapter: Adapter, origin: ScriptedOrigin
 ) -> None:

@@ -4,13 +4,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError
 from multidict import CIMultiDict
+from yarl import URL
 
 from proxy.exact import describe
 from proxy.semantics.cache_status import CacheStatus, render
@@ -19,6 +23,8 @@ from proxy.server.parsing import AnyMethodParser, RequestParser
 
 REFUSAL_TIMEOUT = 5.0
 """Seconds that a client has to take a refusal."""
+
+_NO_URL: Final = URL("/")
 
 OnRefusal = Callable[[web.BaseRequest, int, str, str], None]
 """Told of each request that was no HTTP: status, reason, and why in the parser's words."""
@@ -138,6 +144,22 @@ class Listener(web.Server):
         self.name = name
         self.on_refusal = on_refusal
         self._settings = settings
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        """Without the URL that aiohttp makes of an absolute target: it cannot make one of every host, and fails then.
+
+        `read_request` reads the target as it came.
+        """
+        if message.url.absolute:
+            message = message._replace(url=_NO_URL)
+        return super()._make_request(message, payload, protocol, writer, task)
 
     def __call__(self) -> Connection:
         return Connection(self, access_log=None, **self._settings)

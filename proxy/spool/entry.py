@@ -127,5 +127,5 @@ def load_head(text: str | bytes) -> Entry:
             epoch=int(head["epoch"]),
             digest=bytes.fromhex(head["digest"]) if head["digest"] else None,
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise SpoolError(f"unreadable head: {error}") from error

@@ -188,7 +188,9 @@ class Shelf:
         """Take in what lies in `folder` unknown to the index, or unlink it; forget what has lost its body."""
         names: dict[str, list[str]] = {}
         for name in os.listdir(folder):
-            if name.endswith((".head", ".body", ".new")):
+            if name.endswith(".new"):  # a head that was being replaced; nobody does that now but this thread
+                _unlink_file(folder / name)
+            elif name.endswith((".head", ".body")):
                 names.setdefault(name.partition(".")[0], []).append(name)
         adopted = Adopted()
         for generation, files in names.items():

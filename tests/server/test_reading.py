@@ -1,5 +1,7 @@
 """The door: what of a request counts, and whom we believe."""
 
+import asyncio
+
 import pytest
 
 from tests.conftest import StartAdapter
@@ -51,6 +53,15 @@ async def test_hosts(
 )
 async def test_what_is_no_host(start_adapter: StartAdapter, origin: ScriptedOrigin, host: str) -> None:
     assert await ask(start_adapter, origin, f"GET / HTTP/1.1\nHost: {host}") == (400, None, None)
+
+
+@pytest.mark.parametrize("target", ["http://é/x", "other://é:80/", "http://xn--/x", "http://a:b:c/"])
+async def test_an_absolute_target_without_a_good_host_has_an_answer(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, target: str
+) -> None:
+    async with asyncio.timeout(10):
+        status, host, _ = await ask(start_adapter, origin, f"GET {target} HTTP/1.1\nHost: a")
+    assert (status, host) in {(400, None), (404, "xn--")}
 
 
 async def test_a_question_mark_without_a_path(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:

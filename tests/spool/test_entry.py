@@ -58,6 +58,7 @@ def test_what_is_dumped_is_loaded(
         {"target": "no hex"},
         {"fields": [["one"]]},
         {"complete_length": "many"},
+        {"complete_length": float("inf")},
         {"vary": 5},
         {"stale_since": "now"},
         {"location": "/film"},
@@ -72,7 +73,7 @@ def test_what_is_not_a_head_is_refused(change: dict[str, object]) -> None:
         load_head(json.dumps(head | change))
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}", b"[" * 100_000])
 def test_what_is_not_json_is_refused(text: bytes) -> None:
     with pytest.raises(SpoolError):
         load_head(text)

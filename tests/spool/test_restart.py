@@ -92,6 +92,18 @@ async def test_without_an_index_the_objects_are_found_again(tmp_path: Path, dama
         assert spool.usage() == (20_000, 20)
 
 
+async def test_a_head_that_was_being_replaced_leaves_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        stored = await store(spool, entry(), pattern(1000))
+    spool.paths.orderly.unlink()
+    half = spool.paths.head(stored.generation).with_suffix(".head.new")
+    half.write_text('{"format"')
+    async with opened(tmp_path) as spool:
+        await spool.swept()
+        assert not half.exists()
+        assert await content(spool, stored) == pattern(1000)
+
+
 def _spoil(index: Path, damage: str) -> None:
     for suffix in ("-wal", "-shm"):
         Path(f"{index}{suffix}").unlink(missing_ok=True)
