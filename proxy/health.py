@@ -13,9 +13,9 @@ from proxy.errors import OriginError
 
 THRESHOLD = 3
 """Connections that fail without a sign of life between them before an origin is held for down."""
-FIRST_PAUSE = 0.5
+FIRST_PAUSE = 0.25
 """Seconds until one request may try again; each that fails doubles them."""
-LONGEST_PAUSE = 15.0
+LONGEST_PAUSE = 2.0
 
 
 @dataclass(frozen=True, slots=True)

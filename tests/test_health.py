@@ -95,7 +95,7 @@ def test_pauses_double_up_to_a_limit(down: Health) -> None:
         now += pause
         fail(down, now)
         pause = min(2 * pause, LONGEST_PAUSE)
-    assert pauses == [0.5, 1, 2, 4, 8, 15, 15, 15]
+    assert pauses == [0.25, 0.5, 1, 2, 2, 2, 2, 2]
 
 
 def test_jitter_shortens_them() -> None:

@@ -48,6 +48,8 @@ class State:
                 "path": str(spool.paths.root),
                 "objects": objects,
                 "stored_bytes": stored,
+                "unfinished": len(spool.partials),
+                "unfinished_bytes": sum(each.written for each in spool.partials),
                 "partition_bytes": spool.room.partition_bytes(),
                 "used_bytes": spool.room.used,
                 "max_bytes": spool.room.max_size,
@@ -85,12 +87,29 @@ class _SpoolCollector(Collector):
             spool.room.partition_bytes(),
         )
         yield _gauge("range_adapter_spool_used_bytes", "All that counts against max_size.", spool.room.used)
+        yield _gauge(
+            "range_adapter_spool_unfinished_bytes",
+            "Bytes of objects whose origin broke off, kept to be gone on with.",
+            sum(each.written for each in spool.partials),
+        )
         yield _gauge("range_adapter_spool_max_bytes", "The limit, spool.max_size.", spool.room.max_size)
         yield _gauge("range_adapter_fills_in_progress", "Objects being fetched.", len(fills))
         yield _gauge(
             "range_adapter_fill_followers",
             "Clients reading objects that are being fetched.",
             sum(fill.followers for fill in fills),
+        )
+        resumptions = self._cache.resumptions
+        yield _counter(
+            "range_adapter_fill_breaks", "Bodies that an origin did not end as it should.", resumptions.breaks
+        )
+        yield _counter(
+            "range_adapter_fill_resumptions", "Broken bodies that went on after that.", resumptions.resumed
+        )
+        yield _counter(
+            "range_adapter_fill_changes",
+            "Broken bodies in whose place the origin had another one.",
+            resumptions.changed,
         )
         yield _counter("range_adapter_evictions", "Objects dropped to make room.", spool.evictions)
         yield _counter("range_adapter_fill_bytes", "Bytes fetched into the spool.", self._cache.filled_bytes)

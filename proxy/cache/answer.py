@@ -1,14 +1,20 @@
 """Asking an origin for what may be stored, and what came of it, as far as its head."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from multidict import CIMultiDict
 
 from proxy.cache.wanted import Wanted
+from proxy.errors import OriginDown, OriginUnreachable
 from proxy.origin import OriginRequest, OriginResponse
 from proxy.semantics.fields import Fields
 from proxy.spool.spool import Spool
+
+PAUSES = (0.1, 0.3)
+"""Seconds before an origin that took a connection and ended it without an answer is asked for the second time, and
+for the third."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,19 @@ class Asker:
         """
         fields = CIMultiDict(wanted.fields())
         fields.extend(conditions or {})
+        request = OriginRequest("GET", wanted.target, fields, interim=wanted.interim)
+        for pause in PAUSES:
+            try:
+                return await self._send(wanted, request)
+            except OriginDown:
+                raise
+            except OriginUnreachable:
+                await asyncio.sleep(pause)
+        return await self._send(wanted, request)
+
+    async def _send(self, wanted: Wanted, request: OriginRequest) -> Answer:
         self.count += 1
         self._make_room(wanted)
         request_time, epoch = self._now(), self._spool.epoch
-        request = OriginRequest("GET", wanted.target, fields, interim=wanted.interim)
-        return Answer(await wanted.origin.fetch_whole(request, wanted.causer), request_time, epoch)
+        response = await wanted.origin.fetch_whole(request, wanted.causer)
+        return Answer(response, request_time, epoch)

@@ -168,7 +168,7 @@ async def _responses(data: bytes) -> None:
 
 def _response_seen(pieces: list[bytes], method: str, lost: Exception | None) -> Seen:
     """The final head, whether its body was whole, and that."""
-    protocol = OriginProtocol(asyncio.get_running_loop())
+    protocol = OriginProtocol(asyncio.get_running_loop(), alive=lambda: None, has_others=False)
     transport = _Transport()
     protocol.connection_made(transport)
     request = OriginRequest(method, "/", CIMultiDict({"Host": "h"}))

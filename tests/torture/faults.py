@@ -15,9 +15,10 @@ from typing import Final
 
 from rich.console import Console
 
+from proxy.health import LONGEST_PAUSE
 from tests.torture.adapter import RESUMES, Adapter
 from tests.torture.client import Client, Request, some_wish, with_ranges
-from tests.torture.injuries import CUTS, LIES, Cut, Injury, Lie, Place, fits
+from tests.torture.injuries import CUTS, LIES, Cut, End, Injury, Lie, Place, fits
 from tests.torture.items import Framing, Item, Mark
 from tests.torture.kill import settle
 from tests.torture.origin import Origin
@@ -48,7 +49,7 @@ class After(Enum):
 
 SURVIVED: Final = frozenset({After.SAME, After.AGAIN, After.ERROR})
 """After these, every client has all there is."""
-MENDED: Final = frozenset({Place.IN_BODY, Place.IN_FRAMING, Place.IN_HEAD, Place.BEFORE_HEAD, Lie.NO_CHUNK})
+MENDED: Final = frozenset({Place.IN_BODY, Place.IN_FRAMING, Lie.NO_CHUNK})
 """What a client does not learn of where broken fills are resumed."""
 HARMLESS: Final = frozenset({Lie.SURPLUS})
 """What no client ever learns of."""
@@ -71,6 +72,9 @@ class Episode:
         if self.injury in HARMLESS:
             return self.after in SURVIVED
         kind = self.injury.place if isinstance(self.injury, Cut) else self.injury
+        if isinstance(self.injury, Cut) and kind in {Place.BEFORE_HEAD, Place.IN_HEAD}:
+            # It is asked again; not after a time-out, and a 503 then is an answer like any other.
+            return self.injury.end is not End.STALL and self.after in {After.SAME, After.AGAIN}
         return RESUMES and kind in MENDED and self.after in SURVIVED
 
     def injuries(self) -> Iterator[Injury | None]:
@@ -176,6 +180,7 @@ class Ward:
         await self._meanwhile(episode, history, dice)
         opening.cancel()
         await self._down.listen()
+        await asyncio.sleep(LONGEST_PAUSE)  # for so long it may be held for down
         self._down.injured += 1
         await self._afterwards(episode, history, dice)
         self._tally.seen_faults[str(episode)] += 1

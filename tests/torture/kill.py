@@ -140,7 +140,7 @@ def disorder(spool: Path, status: dict[str, Any]) -> Iterator[str]:
             f"{figures['objects']} objects of {figures['stored_bytes']} bytes are known, "
             f"and {len(bodies)} of {sum(bodies.values())} are there"
         )
-    if figures["used_bytes"] != figures["stored_bytes"]:
+    if figures["used_bytes"] != figures["stored_bytes"] + figures["unfinished_bytes"]:
         yield f"{figures['used_bytes']} bytes are used for {figures['stored_bytes']} that are stored"
     if odd := set(bodies) ^ heads:
         yield f"bodies and heads without each other: {sorted(odd)}"
