@@ -142,6 +142,7 @@ def _twin(entry: Entry, old: Entry) -> Entry | None:
     return replace(
         entry,
         generation=old.generation,
+        checksum=old.checksum,
         digest=old.digest,
         stored=replace(new, representation=representation),
     )

@@ -11,6 +11,7 @@
     purges     what may not be found any more           bans          which entries that is about
     filling    one object on its way in                 folder        paths, files, who owns them
     bodies     the open files                           body          one of them
+    checksum   of a body, by which rot is found
     admission  makes room for what arrives              room          what may still be written
     eviction   who goes when it may not
 

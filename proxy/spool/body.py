@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from proxy.errors import SpoolError
+from proxy.spool.checksum import Checksum
 
 R = TypeVar("R")
 
@@ -102,11 +103,15 @@ class Body:
             raise SpoolError(f"body file is shorter than its {stop} bytes")
         return data
 
-    async def write(self, data: bytes, offset: int) -> None:
-        """Put all of `data` at `offset`.  Raises SpoolError."""
+    async def write(self, data: bytes, offset: int, before: Checksum | None = None) -> Checksum | None:
+        """Put all of `data` at `offset`; the checksum up to its end, if that of all `before` it is known.
+
+        Raises SpoolError.
+        """
         assert offset >= 0
+        assert before is None or before.length == offset
         try:
-            await self._in_thread(_write_all, self._fd, data, offset)
+            return await self._in_thread(_write_summed, self._fd, data, offset, before)
         except OSError as error:
             raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
 
@@ -150,3 +155,8 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         written = os.pwrite(fd, view, offset)
         view = view[written:]
         offset += written
+
+
+def _write_summed(fd: int, data: bytes, offset: int, before: Checksum | None) -> Checksum | None:
+    _write_all(fd, data, offset)
+    return before and before.followed_by(data)

@@ -15,7 +15,7 @@ from proxy.semantics.purging import Location
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
 
-FORMAT = 3
+FORMAT = 4
 """Of the head file; a head of another format is not read."""
 
 _GENERATION = re.compile(r"[0-9a-f]{32}")
@@ -33,7 +33,8 @@ class Entry:
     `key` is its primary key's digest, `target` that of the target's shared key, the same for all credentials;
     `partition` is the digest of the credential it belongs to.  By its `location` and its `tags` it can be purged;
     `epoch` is that of the spool when its request was sent, or when a purge was written into it: later purges are
-    about it.  `digest` is the SHA-256 of the body, once somebody has wanted to know.
+    about it.  `checksum` is the CRC-32 of the body, known as soon as that is whole; `digest` is its SHA-256, once
+    somebody has wanted to know.
     """
 
     key: bytes
@@ -45,6 +46,7 @@ class Entry:
     location: Location
     tags: tuple[str, ...] = ()
     epoch: int = 0
+    checksum: int | None = None
     digest: bytes | None = None
 
     @property
@@ -86,6 +88,7 @@ def dump_head(entry: Entry) -> str:
             "location": [entry.location.host, entry.location.path],
             "tags": entry.tags,
             "epoch": entry.epoch,
+            "checksum": entry.checksum,
             "digest": entry.digest.hex() if entry.digest else None,
         }
     )
@@ -100,7 +103,7 @@ def load_head(text: str | bytes) -> Entry:
         if not _GENERATION.fullmatch(head["generation"]):  # it becomes a path
             raise SpoolError("head of an impossible generation")
         fields = CIMultiDictProxy(CIMultiDict([(str(name), str(value)) for name, value in head["fields"]]))
-        length, stale_since = head["complete_length"], head["stale_since"]
+        length, checksum, stale_since = head["complete_length"], head["checksum"], head["stale_since"]
         host, path = head["location"]
         representation = Representation(
             status=int(head["status"]),
@@ -125,6 +128,7 @@ def load_head(text: str | bytes) -> Entry:
             location=Location(None if host is None else str(host), str(path)),
             tags=tuple(str(tag) for tag in head["tags"]),
             epoch=int(head["epoch"]),
+            checksum=None if checksum is None else int(checksum),
             digest=bytes.fromhex(head["digest"]) if head["digest"] else None,
         )
     except (ValueError, KeyError, TypeError) as error:

@@ -1,9 +1,11 @@
 """An object on its way to the disk: the one writer of its bytes."""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 from proxy.spool.body import Body
+from proxy.spool.checksum import Checksum
 from proxy.spool.entry import Entry
 from proxy.spool.folder import FillingFiles
 from proxy.spool.room import Reservation
@@ -28,6 +30,8 @@ class Books(Protocol):
 class Filling:
     """Ends with one of `commit` and `discard`.  `body` is readable up to what has been written.
 
+    `checksum` is that of all that was written, while each piece begins where the last one ended; None after that.
+
     A cancelled caller of `reserve`, `commit` or `discard` learns of it when they are done; after a `commit` that
     was done, `discard` does nothing.
     """
@@ -40,6 +44,7 @@ class Filling:
         self.files = files
         self.reservation = reservation
         self.body = body
+        self.checksum: Checksum | None = Checksum()
         self.retracted = False
         self._ended = False
 
@@ -55,7 +60,8 @@ class Filling:
     async def write(self, data: bytes, offset: int) -> None:
         """Put `data` at `offset` of the body file.  Raises SpoolError."""
         self._books.wrote(self, offset + len(data))
-        await self.body.write(data, offset)
+        follows = self.checksum is not None and self.checksum.length == offset
+        self.checksum = await self.body.write(data, offset, self.checksum if follows else None)
 
     async def commit(self, entry: Entry) -> None:
         """The body is whole: publish it as `entry`, in the place of the same variant's older ones; or give it up, if
@@ -70,7 +76,9 @@ class Filling:
         if self.retracted:
             await self._books.abandon(self)
         else:
-            await self._books.publish(self, entry)
+            assert self.checksum is not None
+            assert self.checksum.length == entry.length
+            await self._books.publish(self, replace(entry, checksum=self.checksum.value))
         self._ended = True
 
     def retract(self) -> None:

@@ -42,6 +42,7 @@ def test_what_is_dumped_is_loaded(
         location=Location(None if partition else "host", "/\udcff?a"),
         tags=("a", "\udcff"),
         epoch=3,
+        checksum=None if length is None else length % 2**32,
         digest=partition,
     )
     assert load_head(dump_head(written)) == written
@@ -63,6 +64,7 @@ def test_what_is_dumped_is_loaded(
         {"location": "/film"},
         {"tags": 5},
         {"epoch": None},
+        {"checksum": "no number"},
         {"digest": "no hex"},
     ],
 )
