@@ -29,7 +29,7 @@ class Admission:
         catalogue: Catalogue,
         bodies: Bodies,
         disk: Executor,
-        remove: Callable[[Sequence[Candidate]], Awaitable[None]],
+        remove: Callable[[Sequence[Candidate]], Awaitable[object]],
     ) -> None:
         self.evictions = 0
         self._root = root

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
 
-from proxy.errors import SpoolError
+from proxy.errors import BodyLost, SpoolError
 from proxy.spool.checksum import Checksum
 
 R = TypeVar("R")
@@ -33,6 +33,7 @@ class Body:
         self._disk = disk
         self._holders = 1
         self._broken = False
+        self._condemned = False
         self._on_idle: Callable[[], None] | None = None
         self._unlinked = False
         self._on_gone: Callable[[], None] = _nothing
@@ -85,22 +86,33 @@ class Body:
         status = os.fstat(self._fd)
         return status.st_size == length and status.st_nlink > 0 and not self._broken
 
+    def condemn(self) -> None:
+        """Its bytes are known not to be those that were stored: no reader gets another one."""
+        self._broken = self._condemned = True
+
+    def check(self) -> None:
+        """For who sends the file without reading it.  Raises BodyLost once it is condemned."""
+        if self._condemned:
+            raise BodyLost("the stored body has rotted")
+
     async def read(self, start: int, stop: int) -> bytes | bytearray:
         """Exactly the bytes [start, stop), which must have been written.
 
-        What is in the page cache is read here; a thread waits for the disk.  Raises SpoolError.
+        What is in the page cache is read here; a thread waits for the disk.  Raises BodyLost.
         """
         assert 0 <= start < stop
+        self.check()
         try:
             data: bytes | bytearray | None = self._read_cached(start, stop)
             if data is None:
                 data = await self._in_thread(_read_all, self._fd, start, stop)
         except OSError as error:
             self._broken = True
-            raise SpoolError(f"cannot read the spool: {error.strerror}") from error
+            raise BodyLost(f"cannot read the spool: {error.strerror}") from error
         if len(data) != stop - start:
             self._broken = True
-            raise SpoolError(f"body file is shorter than its {stop} bytes")
+            raise BodyLost(f"body file is shorter than its {stop} bytes")
+        self.check()  # it may have waited
         return data
 
     async def write(self, data: bytes, offset: int, before: Checksum | None = None) -> Checksum | None:

@@ -16,7 +16,7 @@ class Checksum:
     length: int = 0
     value: int = 0
 
-    def followed_by(self, data: bytes) -> "Checksum":
+    def followed_by(self, data: bytes | bytearray) -> "Checksum":
         """The same with `data` after it.  Costs 0.25 ms for each MiB, and gives the interpreter free meanwhile."""
         return Checksum(self.length + len(data), crc32(data, self.value))
 

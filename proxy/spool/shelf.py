@@ -132,6 +132,13 @@ class Shelf:
             raise SpoolError(f"cannot update an object in the spool: {error.strerror}") from error
         self._index.update(entry)
 
+    def page(self, after: str, limit: int) -> list[tuple[Candidate, Entry | None]]:
+        """The next few objects after a generation; None for what cannot be read."""
+        return self._index.page(after, limit)
+
+    def contains(self, generation: str) -> bool:
+        return self._index.contains(generation)
+
     # Purges
 
     def write_bans(self, bans: Bans) -> None:

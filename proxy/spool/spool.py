@@ -49,6 +49,8 @@ class Spool:
         self._admission = Admission(
             self.paths.root, room, self._catalogue, self._bodies, self._disk, self._remove
         )
+        self.rotten = 0
+        """Objects that were condemned."""
         self._orderly = owned.orderly and not shelf.fresh
         self._sweeping = None if self._orderly else asyncio.create_task(self._sweep(), name="spool sweep")
         self._purges.start()
@@ -190,6 +192,30 @@ class Spool:
         """Forget objects and unlink them; their readers may finish.  What is gone already is no matter."""
         await self._whole(self._remove([Candidate.of(entry) for entry in entries]))
 
+    async def condemn(self, entry: Entry, why: str) -> None:
+        """Its bytes are not those that were stored: nobody gets another one, and the next request fetches it anew."""
+        if self._catalogue.hides(entry.generation):
+            return  # it is going already
+        self._catalogue.hide(entry)
+        self._bodies.condemn(entry.generation)
+        try:
+            gone = await whole(self._remove([Candidate.of(entry)]))
+        except SpoolError as error:
+            why = f"{why}; and the index cannot be written: {error}"
+            gone = [Candidate.of(entry)]
+        if gone:  # or it went meanwhile, and was nobody's any more
+            self.rotten += 1
+            file = str(self.paths.body(entry.generation))
+            _log.error("dropped an object that has rotted", object=entry.label, file=file, why=why)
+
+    async def page(self, after: str, limit: int) -> list[tuple[Candidate, Entry | None]]:
+        """The next few stored objects after a generation; None for what cannot be read.  Raises SpoolError."""
+        return await self._catalogue.page(after, limit)
+
+    async def is_stored(self, entry: Entry) -> bool:
+        """Does the index know it yet?  Raises SpoolError."""
+        return await self._catalogue.contains(entry.generation)
+
     async def drop_partition(self, partition: bytes) -> None:
         """Forget all that is stored for one credential."""
         await self._whole(self._remove_found(self._catalogue.in_partition(partition)))
@@ -202,7 +228,7 @@ class Spool:
         """Credentials of which nothing stored was used for so long.  Raises SpoolError."""
         return await self._catalogue.unused_partitions(seconds, limit)
 
-    async def _whole(self, dropping: Coroutine[Any, Any, None]) -> None:
+    async def _whole(self, dropping: Coroutine[Any, Any, object]) -> None:
         try:
             await whole(dropping)
         except SpoolError as error:
@@ -211,11 +237,12 @@ class Spool:
     async def _remove_found(self, finding: Coroutine[Any, Any, list[Candidate]]) -> None:
         await self._remove(await finding)
 
-    async def _remove(self, gone: Sequence[Candidate]) -> None:
+    async def _remove(self, gone: Sequence[Candidate]) -> list[Candidate]:
         removed = await self._catalogue.remove(gone)
         self._forget(removed)
         for each in gone:  # where the index had lost one before
             self._release(each.generation)
+        return removed
 
     def _forget(self, gone: Iterable[Candidate]) -> None:
         """These are on the shelf no more."""

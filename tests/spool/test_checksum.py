@@ -64,7 +64,7 @@ async def test_it_is_reckoned_beside_the_loop(tmp_path: Path, monkeypatch: pytes
     threads = set()
 
     class Watched(Checksum):
-        def followed_by(self, data: bytes) -> Checksum:
+        def followed_by(self, data: bytes | bytearray) -> Checksum:
             threads.add(threading.current_thread())
             return Checksum.followed_by(self, data)
 
