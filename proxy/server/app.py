@@ -34,6 +34,7 @@ from proxy.server.exchange import Exchange
 from proxy.server.handler import Handler
 from proxy.server.metrics import Metrics
 from proxy.server.purging import Purging
+from proxy.spool.scrub import Scrub
 from proxy.spool.spool import Spool
 
 BACKLOG = 1024
@@ -114,6 +115,8 @@ async def start(config: Config) -> Service:
             partition_size=config.spool.partition_size,
         )
         parts.push_async_callback(spool.close)
+        scrub = Scrub(spool, rate=config.spool.scrub_rate, interval=config.spool.scrub_interval)
+        parts.push_async_callback(scrub.close)
         cache = Cache(
             spool,
             partition_ttl=config.spool.partition_ttl,
@@ -122,7 +125,7 @@ async def start(config: Config) -> Service:
         parts.push_async_callback(cache.close)
         registry = CollectorRegistry()
         handler, listener, purging = _public_side(config, cache, origins, registry)
-        state = State(cache, registry, started=time.time(), in_progress=lambda: len(handler.running))
+        state = State(cache, scrub, registry, started=time.time(), in_progress=lambda: len(handler.running))
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
         addresses = await _listen(public, config.server.listen)
