@@ -1,0 +1,61 @@
+"""`purge`: orders for a running service."""
+
+import os
+import sys
+
+import click
+
+from proxy.commands.settings import DEFAULT_FILE, read_config
+from proxy.commands.terminal import complain
+from proxy.config.door import admin_door
+
+
+@click.command("purge", short_help="Have a running service forget what it has stored.")
+@click.argument("urls", metavar="[URL]...", nargs=-1)
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="All that its origin has tagged so.")
+@click.option("--all", "everything", is_flag=True, help="All that is stored.")
+@click.option("--soft", is_flag=True, help="Make it stale: the origin is asked before it is used again.")
+@click.option(
+    "-c", "--config", metavar="FILE", help="The config of the service (default ./config.yaml, if any)."
+)
+@click.option("--admin", metavar="HOST:PORT", help="Where its admin listener is; also unix:/path.")
+@click.option("--token", envvar="RANGE_ADAPTER_TOKEN", show_envvar=True, help="The token that it wants.")
+def purge_command(
+    urls: tuple[str, ...],
+    tags: tuple[str, ...],
+    everything: bool,
+    soft: bool,
+    config: str | None,
+    admin: str | None,
+    token: str | None,
+) -> None:
+    """Have a running service forget what it has stored.
+
+    \b
+    range-adapter purge http://media.example.com/films/a.mp4
+    range-adapter purge 'http://media.example.com/films/*'    all that begins so
+    range-adapter purge '/films/*'                            the same, of all hosts
+    range-adapter purge --tag news --soft
+
+    URLs are those of clients.  Where the service is, and its token, stand in the config; without one, it is
+    127.0.0.1:9090, and the token is in the spool's file admin-token: run this as the user of the service, or root.
+
+    Exit status 1 if the service refuses or is not there; the error says if anything is purged all the same.
+    """
+    if everything == bool(urls or tags):
+        wrong = "--all is everything; leave out the rest" if everything else "name a URL, --tag TAG or --all"
+        raise click.UsageError(wrong)
+    if not all((*urls, *tags)):
+        raise click.UsageError("a URL or a tag is empty; quote it, and look at what your shell makes of it")
+    from proxy.admin import client
+
+    known = admin is not None and token is not None
+    is_read = config is not None or (os.path.exists(DEFAULT_FILE) and not known)
+    door = admin_door(read_config(config) if is_read else None, os.environ, admin=admin, token=token)
+    try:
+        order = {"urls": urls, "tags": tags, "all": everything, "soft": soft}
+        for thing in client.purge(door.address, door.token, door.spool, order):
+            click.echo(f"{'made stale' if soft else 'purged'} {thing}")
+    except client.Failed as error:
+        complain(str(error))
+        sys.exit(1)

@@ -1,0 +1,24 @@
+"""The config that a command is about."""
+
+import os
+from collections.abc import Iterable
+from typing import Final
+
+from proxy.config import ConfigError, Document, Problem, read
+
+DISTRIBUTION: Final = "range-adapter"
+DEFAULT_FILE: Final = "config.yaml"
+
+
+def read_config(config: str | None) -> Document:
+    """The config of that name, or ./config.yaml.  Raises ConfigError."""
+    if config is None and not os.path.exists(DEFAULT_FILE):
+        hint = f"name a file, or start without one: {DISTRIBUTION} serve --origin http://127.0.0.1:8000"
+        raise ConfigError(DEFAULT_FILE, [Problem(0, 0, "", f"there is none in this folder; {hint}")])
+    return read(config or DEFAULT_FILE, os.environ)
+
+
+def refuse(document: Document, problems: Iterable[Problem]) -> None:
+    """Raises ConfigError if there are any."""
+    if found := list(problems):
+        raise ConfigError(document.name, found)
