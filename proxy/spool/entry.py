@@ -4,7 +4,8 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
+from zlib import crc32
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -18,6 +19,7 @@ from proxy.semantics.validators import origin_validators
 FORMAT = 4
 """Of the head file; a head of another format is not read."""
 
+_SEAL: Final = ', "crc32": '
 _GENERATION = re.compile(r"[0-9a-f]{32}")
 
 
@@ -68,9 +70,9 @@ def with_stale_since(entry: Entry, since: int | None) -> Entry:
 
 
 def dump_head(entry: Entry) -> str:
-    """The head file's text: one line of ASCII JSON."""
+    """The head file's text: one line of ASCII JSON.  Its last member is the CRC-32 of what it is without that."""
     stored, representation = entry.stored, entry.stored.representation
-    return json.dumps(
+    text = json.dumps(
         {
             "format": FORMAT,
             "key": entry.key.hex(),
@@ -92,6 +94,7 @@ def dump_head(entry: Entry) -> str:
             "digest": entry.digest.hex() if entry.digest else None,
         }
     )
+    return f"{text[:-1]}{_SEAL}{crc32(text.encode('ascii'))}}}"
 
 
 def load_head(text: str | bytes) -> Entry:
@@ -100,6 +103,8 @@ def load_head(text: str | bytes) -> Entry:
         head: dict[str, Any] = json.loads(text)
         if head["format"] != FORMAT:
             raise SpoolError(f"head of format {head['format']}, not {FORMAT}")
+        if not _is_sealed(text):
+            raise SpoolError("head that has rotted: its checksum is another one")
         if not _GENERATION.fullmatch(head["generation"]):  # it becomes a path
             raise SpoolError("head of an impossible generation")
         fields = CIMultiDictProxy(CIMultiDict([(str(name), str(value)) for name, value in head["fields"]]))
@@ -133,3 +138,9 @@ def load_head(text: str | bytes) -> Entry:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise SpoolError(f"unreadable head: {error}") from error
+
+
+def _is_sealed(text: str | bytes) -> bool:
+    raw = text.encode("ascii") if isinstance(text, str) else text
+    sealed, _, rest = raw.rpartition(_SEAL.encode("ascii"))
+    return rest == b"%d}" % crc32(sealed + b"}")
