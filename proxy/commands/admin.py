@@ -19,6 +19,7 @@ from proxy.config.door import admin_door
     "-c", "--config", metavar="FILE", help="The config of the service (default ./config.yaml, if any)."
 )
 @click.option("--admin", metavar="HOST:PORT", help="Where its admin listener is; also unix:/path.")
+@click.option("--spool", metavar="DIR", help="Its spool, where its token is; wins over the config.")
 @click.option("--token", envvar="RANGE_ADAPTER_TOKEN", show_envvar=True, help="The token that it wants.")
 def purge_command(
     urls: tuple[str, ...],
@@ -27,6 +28,7 @@ def purge_command(
     soft: bool,
     config: str | None,
     admin: str | None,
+    spool: str | None,
     token: str | None,
 ) -> None:
     """Have a running service forget what it has stored.
@@ -38,7 +40,8 @@ def purge_command(
     range-adapter purge --tag news --soft
 
     URLs are those of clients.  Where the service is, and its token, stand in the config; without one, it is
-    127.0.0.1:9090, and the token is in the spool's file admin-token: run this as the user of the service, or root.
+    127.0.0.1:9090, and the token is in the spool's file admin-token (--spool, for a service that was started so):
+    run this as the user of the service, or root.
 
     Exit status 1 if the service refuses or is not there; the error says if anything is purged all the same.
     """
@@ -54,7 +57,7 @@ def purge_command(
     door = admin_door(read_config(config) if is_read else None, os.environ, admin=admin, token=token)
     try:
         order = {"urls": urls, "tags": tags, "all": everything, "soft": soft}
-        for thing in client.purge(door.address, door.token, door.spool, order):
+        for thing in client.purge(door.address, door.token, spool or door.spool, order):
             click.echo(f"{'made stale' if soft else 'purged'} {thing}")
     except client.Failed as error:
         complain(str(error))
