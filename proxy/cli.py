@@ -13,6 +13,7 @@ from proxy.commands.admin import purge_command
 from proxy.commands.checking import check, explain_command, schema_command
 from proxy.commands.service import demo, serve
 from proxy.commands.settings import DISTRIBUTION
+from proxy.commands.spool import spool_command
 from proxy.commands.terminal import complain
 from proxy.config import ConfigError
 
@@ -58,7 +59,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, demo, check, explain_command, purge_command, schema_command):
+for command in (serve, demo, check, explain_command, purge_command, spool_command, schema_command):
     cli.add_command(command)
 
 

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
-from proxy.config import ConfigError, Document, Problem, read
+from proxy.config import Config, ConfigError, Document, Problem, parse, read
+from proxy.config.model import default_spool_path
 
 DISTRIBUTION: Final = "range-adapter"
 DEFAULT_FILE: Final = "config.yaml"
@@ -22,3 +24,12 @@ def refuse(document: Document, problems: Iterable[Problem]) -> None:
     """Raises ConfigError if there are any."""
     if found := list(problems):
         raise ConfigError(document.name, found)
+
+
+def spool_of(config: str | None, spool: str | None) -> tuple[Path, Config | None]:
+    """The spool folder that is meant, and the config it is of, if there is one; --spool wins.  Raises ConfigError."""
+    settings = None
+    if config is not None or os.path.exists(DEFAULT_FILE):
+        settings = parse(read_config(config), os.environ)
+    folder = spool or (settings.spool.path if settings is not None else default_spool_path(os.environ))
+    return Path(folder).expanduser().absolute(), settings

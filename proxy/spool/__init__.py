@@ -14,6 +14,8 @@
     bodies     the open files                           body          one of them
     checksum   of a body, by which rot is found             rereading     a body again, to compare them
     scrub      does so with all of them, behind everything  background    the thread for such work
+    inspection  the folder, for another process         index_view    the index, for one
+    verification  of all that lies there, by one
     admission  makes room for what arrives              room          what may still be written
     eviction   who goes when it may not
 

@@ -31,7 +31,7 @@ class Rereading:
         self.flaw: str | None = None
         self._entry = entry
         self._checksum = Checksum()
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         size = os.fstat(self._fd).st_size
         if size != entry.length:
             self.flaw = f"it has {size} bytes instead of {entry.length}"
