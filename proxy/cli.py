@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions
 
 import click
 
-from proxy.commands.admin import purge_command
+from proxy.commands.admin import purge_command, status_command
 from proxy.commands.checking import check, explain_command, schema_command
 from proxy.commands.service import demo, serve
 from proxy.commands.settings import DISTRIBUTION
@@ -59,7 +59,16 @@ def cli() -> None:
     """
 
 
-for command in (serve, demo, check, explain_command, purge_command, spool_command, schema_command):
+for command in (
+    serve,
+    demo,
+    check,
+    explain_command,
+    status_command,
+    purge_command,
+    spool_command,
+    schema_command,
+):
     cli.add_command(command)
 
 

@@ -1,12 +1,15 @@
-"""`purge`: orders for a running service."""
+"""`purge` and `status`: orders for a running service, and what it tells of itself."""
 
+import json
 import os
 import sys
+import time
+from typing import Any
 
 import click
 
 from proxy.commands.settings import DEFAULT_FILE, read_config
-from proxy.commands.terminal import complain
+from proxy.commands.terminal import complain, size_text, span_text
 from proxy.config.door import admin_door
 
 
@@ -62,3 +65,67 @@ def purge_command(
     except client.Failed as error:
         complain(str(error))
         sys.exit(1)
+
+
+@click.command("status", short_help="What a running service is doing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: all that /status.json tells.")
+@click.option(
+    "-c", "--config", metavar="FILE", help="The config of the service (default ./config.yaml, if any)."
+)
+@click.option("--admin", metavar="HOST:PORT", help="Where its admin listener is; also unix:/path.")
+def status_command(as_json: bool, config: str | None, admin: str | None) -> None:
+    """What a running service is doing: whether it is ready, how full its spool is, what is being fetched.
+
+    \b
+    range-adapter status
+    range-adapter status --admin 127.0.0.1:9090
+
+    Exit status 1 if it is not ready, or not there.
+    """
+    from proxy.admin import client
+
+    is_read = config is not None or (os.path.exists(DEFAULT_FILE) and admin is None)
+    door = admin_door(read_config(config) if is_read else None, os.environ, admin=admin, token=None)
+    try:
+        report = client.status(door.address)
+    except client.Failed as error:
+        complain(str(error))
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        for name, value in _lines(report):
+            click.echo(f"{name:<10}{value}".rstrip())
+    sys.exit(0 if report["ready"] else 1)
+
+
+def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    spool, scrub, fills = report["spool"], report["scrub"], report["fills"]
+    used = f"{size_text(spool['used_bytes'])} of {size_text(spool['max_bytes'])}"
+    lines = [
+        ("version", report["version"]),
+        ("up", span_text(report["uptime_seconds"])),
+        ("ready", "yes" if report["ready"] else f"no: {report['unready_because']}"),
+        ("requests", f"{report['requests_in_progress']:,} being answered"),
+        ("spool", spool["path"]),
+        (
+            "",
+            f"{spool['objects']:,} objects, {used}; {spool['evictions']:,} evicted, {spool['rotten']:,} rotten",
+        ),
+        ("scrub", _scrubbing(scrub)),
+        ("fills", f"{len(fills):,} being fetched"),
+    ]
+    for fill in fills:
+        length = fill["complete_length"]
+        done = f"{size_text(fill['written_bytes'])} of {'?' if length is None else size_text(length)}"
+        share = f" ({fill['written_bytes'] / length:.0%})" if length else ""
+        lines.append(("", f"{fill['object']}: {done}{share}, {fill['followers']:,} following"))
+    return lines
+
+
+def _scrubbing(scrub: dict[str, Any]) -> str:
+    if not scrub["enabled"]:
+        return "off"
+    last = scrub["last_whole_pass"]
+    done = "no whole pass yet" if last is None else f"last whole pass {span_text(time.time() - last)} ago"
+    return f"{done}; {'one is under way' if scrub['under_way'] else 'waiting for the next'}"
