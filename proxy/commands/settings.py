@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+import click
+
 from proxy.config import Config, ConfigError, Document, Problem, parse, read
 from proxy.config.model import default_spool_path
 
@@ -27,9 +29,15 @@ def refuse(document: Document, problems: Iterable[Problem]) -> None:
 
 
 def spool_of(config: str | None, spool: str | None) -> tuple[Path, Config | None]:
-    """The spool folder that is meant, and the config it is of, if there is one; --spool wins.  Raises ConfigError."""
+    """The spool folder that is meant, and the config it is of, if there is one; --spool wins.
+
+    Raises ConfigError, and UsageError if nobody said which and there is none.
+    """
     settings = None
     if config is not None or os.path.exists(DEFAULT_FILE):
         settings = parse(read_config(config), os.environ)
     folder = spool or (settings.spool.path if settings is not None else default_spool_path(os.environ))
-    return Path(folder).expanduser().absolute(), settings
+    path = Path(folder).expanduser().absolute()
+    if spool is None and settings is None and not path.exists():
+        raise click.UsageError(f"there is no {path}; name the spool (--spool), or the config of its service (-c)")
+    return path, settings

@@ -109,7 +109,7 @@ def verify_command(keep: bool, config: str | None, spool: str | None) -> None:
     What is wrong is removed, so that it is fetched anew: a running service, too, serves nothing of it from then on,
     and cuts off who is just reading it.
 
-    Exit status 0 if all is sound, 1 if something is wrong, or was.
+    Exit status 0 if all is sound, 1 if something is wrong, or was, 2 if there is no spool to read.
     """
     with _told():
         folder = spool_of(config, None)[0] if spool is None else Path(spool).expanduser().absolute()
