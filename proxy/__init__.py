@@ -17,12 +17,13 @@ Read it from the pure to the wired; each part imports only what stands above it:
     server/        request -> lease -> plan -> delivery; and the relay for all that is not adapted
     admin/         health, metrics, status, purges
     demo/          a legacy origin with a video, the adapter before it, a page that shows both
-    cli.py         the commands
+    commands/      what one types: the service, checks of a config, orders for it, a look at its spool
+    cli.py         the command that they belong to
 
 `config/`, `routes.py` and `explain.py` stand beside them, and under the last `answers.py` (what becomes of an
-origin's answer) and `facts.py` (why, in sentences).  config imports nothing of ours and is read only by `cli`,
-`routes`, `explain`, `demo` and `server/app.py`, which hand plain values down.  That module wires everything,
-`admin` too, and so is the one that looks ahead.
+origin's answer) and `facts.py` (why, in sentences).  config imports nothing of ours and is read only by `commands`,
+`routes`, `explain`, `demo` and `server/app.py`, which hand plain values down.  That module wires everything, `admin`
+too, and so is the one that looks ahead.
 """
 
 __version__ = "0.1.0"

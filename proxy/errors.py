@@ -155,6 +155,10 @@ class SpoolError(AdapterError):
     reason = "spool-error"
 
 
+class BodyLost(SpoolError):
+    """The disk does not give back what was stored: another body has to be fetched."""
+
+
 class SpoolFull(SpoolError):
     """No room, even after eviction."""
 

@@ -50,7 +50,7 @@ def run(*arguments: str) -> Result:
 def test_help_and_version() -> None:
     assert run("--version").output == f"range-adapter {__version__}\n"
     text = run("--help").output
-    for command in ("serve", "demo", "check", "explain", "purge", "schema"):
+    for command in ("serve", "demo", "check", "explain", "status", "purge", "spool", "schema"):
         assert command in text
         assert run(command, "-h").exit_code == 0
 

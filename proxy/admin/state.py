@@ -13,6 +13,7 @@ import proxy
 from proxy.admin.origins import OriginCollector, describe
 from proxy.cache.cache import Cache
 from proxy.origin import Origin
+from proxy.spool.scrub import Scrub
 
 
 @dataclass(slots=True)
@@ -20,6 +21,7 @@ class State:
     """`started` is in seconds since the epoch; `in_progress` gives how many requests are being answered."""
 
     cache: Cache
+    scrub: Scrub
     registry: CollectorRegistry
     started: float
     in_progress: Callable[[], int]
@@ -27,8 +29,8 @@ class State:
     draining: bool = False
 
     def __post_init__(self) -> None:
-        self.registry.register(_SpoolCollector(self.cache))
         self.registry.register(OriginCollector(self.origins))
+        self.registry.register(_SpoolCollector(self.cache, self.scrub))
 
     def unready(self) -> str | None:
         """Why no new requests should come here, if they should not."""
@@ -54,6 +56,14 @@ class State:
                 "used_bytes": spool.room.used,
                 "max_bytes": spool.room.max_size,
                 "evictions": spool.evictions,
+                "rotten": spool.rotten,
+            },
+            "scrub": {
+                "enabled": self.scrub.runs,
+                "read_bytes": self.scrub.read,
+                "pass_begun": self.scrub.progress.begun,
+                "last_whole_pass": self.scrub.progress.ended,
+                "under_way": self.scrub.progress.after is not None,
             },
             "fills": [
                 {
@@ -72,8 +82,9 @@ class State:
 class _SpoolCollector(Collector):
     """Figures that are read when somebody asks, instead of being counted."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, scrub: Scrub) -> None:
         self._cache = cache
+        self._scrub = scrub
 
     def collect(self) -> Iterator[Metric]:
         spool = self._cache.spool
@@ -112,6 +123,13 @@ class _SpoolCollector(Collector):
             resumptions.changed,
         )
         yield _counter("range_adapter_evictions", "Objects dropped to make room.", spool.evictions)
+        yield _counter("range_adapter_rotten_objects", "Objects dropped for bit rot.", spool.rotten)
+        yield _counter("range_adapter_scrub_bytes", "Bytes read again to find bit rot.", self._scrub.read)
+        yield _gauge(
+            "range_adapter_scrub_last_pass_timestamp_seconds",
+            "When the last whole search for bit rot ended; 0 if there was none.",
+            self._scrub.progress.ended or 0,
+        )
         yield _counter("range_adapter_fill_bytes", "Bytes fetched into the spool.", self._cache.filled_bytes)
         yield _counter(
             "range_adapter_fetches", "Requests sent to origins to store the answer.", self._cache.fetched

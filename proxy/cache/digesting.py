@@ -1,24 +1,23 @@
 """SHA-256 digests of stored objects (RFC 9530): reckoned when somebody wants to know, once, and then kept.
 
 They cost as much as fetching does (0.6 to 0.85 CPU seconds for each GB), so that they have one thread, which gives
-way to everything else, and nobody waits for one that takes long.
+way to everything else, and nobody waits for one that takes long.  A body that has rotted gets none: that would only
+confirm what is wrong.
 """
 
 import asyncio
 import os
-import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
 from proxy.errors import AdapterError, SpoolError
+from proxy.spool.background import background_thread
+from proxy.spool.checksum import Checksum
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
 from proxy.spool.whole import whole
@@ -32,7 +31,8 @@ STEP = 8 << 20
 PIECE = 1 << 20
 MOST = 256
 """Objects whose digests are on their way; for one more there is none, until somebody asks again."""
-NICENESS = 10
+
+R = TypeVar("R")
 
 _log = structlog.stdlib.get_logger("cache")
 
@@ -42,7 +42,7 @@ class Digesting:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._thread = ThreadPoolExecutor(1, "digest", initializer=_give_way)
+        self._thread = background_thread("digest")
         self._turn = asyncio.Lock()
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -61,7 +61,7 @@ class Digesting:
         """`entry` as the spool has it now, where its digest may be."""
         for each in self._spool.lookup(entry.key):
             if each.generation == entry.generation:
-                return replace(entry, digest=each.digest)
+                return replace(entry, checksum=each.checksum, digest=each.digest)
         return entry
 
     def _start(self, entry: Entry) -> asyncio.Task[None] | None:
@@ -85,19 +85,24 @@ class Digesting:
     async def _digest(self, entry: Entry) -> None:
         body = await self._spool.open_body(entry)
         try:
-            hashed = sha256()
-            for start in range(0, entry.length, STEP):
-                stop = min(start + STEP, entry.length)
+            hashed, checksum = sha256(), Checksum()
+            while checksum.length < entry.length:
+                stop = min(checksum.length + STEP, entry.length)
                 # To its end whoever cancels us: the body must stay open under the thread.
-                await whole(self._step(partial(_feed, hashed, body.fileno(), start, stop)))
+                checksum = await whole(self._step(partial(_feed, hashed, checksum, body.fileno(), stop)))
                 if not body.intact(entry.length):
                     raise SpoolError("it is gone, or not as it was stored")
+            if checksum.value != entry.checksum:
+                await self._spool.condemn(
+                    entry, "its bytes have another checksum than those that were stored"
+                )
+                raise SpoolError("it has rotted")
             await self._spool.set_digest(entry, hashed.digest())
         finally:
             body.release()
 
-    async def _step(self, work: Callable[[], None]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def _step(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def close(self) -> None:
         """Give up what is under way; a step that has begun is finished.  The spool stays open."""
@@ -112,22 +117,15 @@ class _Hash(Protocol):
     def update(self, data: bytes, /) -> None: ...
 
 
-def _feed(hashed: _Hash, fd: int, start: int, stop: int) -> None:
-    """Hash the bytes [start, stop) of a file.  Raises SpoolError."""
-    while start < stop:
+def _feed(hashed: _Hash, checksum: Checksum, fd: int, stop: int) -> Checksum:
+    """Hash a file's bytes from where `checksum` ends up to `stop`; that of all up to there.  Raises SpoolError."""
+    while checksum.length < stop:
         try:
-            piece = os.pread(fd, min(PIECE, stop - start), start)
+            piece = os.pread(fd, min(PIECE, stop - checksum.length), checksum.length)
         except OSError as error:
             raise SpoolError(f"cannot read the spool: {error.strerror}") from error
         if not piece:
             raise SpoolError(f"body file is shorter than its {stop} bytes")
         hashed.update(piece)
-        start += len(piece)
-
-
-def _give_way() -> None:
-    """Only Linux has priorities of threads; elsewhere, and where a sandbox forbids it, this one is like any other."""
-    if sys.platform == "linux":
-        me = threading.get_native_id()
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, me, os.getpriority(os.PRIO_PROCESS, me) + NICENESS)
+        checksum = checksum.followed_by(piece)
+    return checksum

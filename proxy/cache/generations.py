@@ -87,6 +87,7 @@ def _same(entry: Entry, old: Entry) -> Entry | None:
     return replace(
         entry,
         generation=old.generation,
+        checksum=old.checksum,
         digest=old.digest,
         stored=replace(new, representation=replace(new.representation, validators=validators)),
     )

@@ -125,6 +125,10 @@ class Spool(Section):
         int, PlainValidator(whole_number(0, 10_000), json_schema_input_type=int)
     ] = 32
     """Credentials of one client address that something is kept for at the same time."""
+    scrub_rate: SizeValue = Size(8 * 1024**2)
+    """Bytes a second at which stored objects are read again, to find those that the disk has spoilt; `0B`: never."""
+    scrub_interval: TimeoutValue = Duration(7 * 86_400)
+    """From the begin of one such pass to that of the next."""
 
 
 class OriginTimeouts(Section):

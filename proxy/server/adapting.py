@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from proxy.cache.cache import Cache
 from proxy.cache.lease import Lease
 from proxy.cache.wanted import Wanted
-from proxy.errors import Unconfirmed
+from proxy.errors import BodyLost, Unconfirmed
 from proxy.origin import Origin
 from proxy.routes import Route, Routed
 from proxy.semantics import forward
@@ -32,7 +32,7 @@ from proxy.server.delivery import deliver
 from proxy.server.exchange import Exchange
 
 ATTEMPTS = 3
-"""How often an answer is begun anew, because the object has changed before its head was out."""
+"""How often an answer is begun anew, because the object has changed, or was lost, before its head was out."""
 OF_THE_OBJECT = ("Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 """What is about the object, and not about a page that somebody gets who may not have it."""
 UNCONFIRMED = ("If-None-Match", "If-Modified-Since")
@@ -73,7 +73,7 @@ class Adapting:
             try:
                 await self._answer_from(lease, exchange, visit, request, routed)
                 return
-            except Unconfirmed:
+            except (Unconfirmed, BodyLost):
                 if exchange.started or attempt == ATTEMPTS - 1:
                     raise
                 successor = lease.successor()
@@ -83,7 +83,7 @@ class Adapting:
     async def _answer_from(
         self, lease: Lease, exchange: Exchange, visit: Visit, request: ClientRequest, routed: Routed
     ) -> None:
-        """Raises Unconfirmed, too; as long as the exchange has not started, there is a new answer to be had."""
+        """Raises Unconfirmed and BodyLost, too: as long as the exchange has not started, a new answer can be had."""
         visit.status = lease.status
         if visit.key is not None:
             visit.key = lease.key or visit.key

@@ -36,6 +36,7 @@ from proxy.server.exchange import Exchange
 from proxy.server.handler import Handler
 from proxy.server.metrics import Metrics
 from proxy.server.purging import Purging
+from proxy.spool.scrub import Scrub
 from proxy.spool.spool import Spool
 
 BACKLOG = 1024
@@ -119,6 +120,8 @@ async def start(config: Config) -> Service:
             partition_size=config.spool.partition_size,
         )
         parts.push_async_callback(spool.close)
+        scrub = Scrub(spool, rate=config.spool.scrub_rate, interval=config.spool.scrub_interval)
+        parts.push_async_callback(scrub.close)
         cache = Cache(
             spool,
             incidents,
@@ -130,6 +133,7 @@ async def start(config: Config) -> Service:
         handler, listener, purging = _public_side(config, cache, origins, incidents, registry)
         state = State(
             cache,
+            scrub,
             registry,
             started=time.time(),
             in_progress=lambda: len(handler.running),

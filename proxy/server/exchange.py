@@ -116,7 +116,8 @@ class Exchange:
         await self._send(head + data if head else data)
 
     async def send_file(self, body: Body, start: int, stop: int) -> None:
-        """Send the bytes [start, stop) of a file without touching them.  Raises as `write` does."""
+        """Send the bytes [start, stop) of a file without touching them.  Raises as `write` does, and BodyLost."""
+        body.check()
         await self._flush_head()
         transport = self._transport()
         try:

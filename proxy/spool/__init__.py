@@ -4,6 +4,7 @@
     <spool>/objects/ab/<generation>.head, .body what is complete
     <spool>/index.sqlite                        derived from the heads: losing it costs refetches, nothing else
     <spool>/bans                                what is purged and still to be swept away
+    <spool>/scrub                               how far the search for rot has come
     <spool>/lock, secret, orderly               whose the folder is, its secret, and how its last owner left it
 
     spool      the whole of it, as the cache sees it
@@ -11,6 +12,10 @@
     purges     what may not be found any more           bans          which entries that is about
     filling    one object on its way in                 folder        paths, files, who owns them
     bodies     the open files                           body          one of them
+    checksum   of a body, by which rot is found             rereading     a body again, to compare them
+    scrub      does so with all of them, behind everything  background    the thread for such work
+    inspection  the folder, for another process         index_view    the index, for one
+    verification  of all that lies there, by one
     admission  makes room for what arrives              room          what may still be written
     eviction   who goes when it may not
 

@@ -31,7 +31,7 @@ class Admission:
         catalogue: Catalogue,
         bodies: Bodies,
         disk: Executor,
-        remove: Callable[[Sequence[Candidate]], Awaitable[None]],
+        remove: Callable[[Sequence[Candidate]], Awaitable[object]],
         drop_unfinished: Callable[[], Awaitable[bool]],
     ) -> None:
         self.evictions = 0

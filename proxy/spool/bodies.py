@@ -101,6 +101,13 @@ class Bodies:
             body.kept(None)
         return body
 
+    def condemn(self, generation: str) -> None:
+        """Nobody gets another byte of it.  Who is just opening it, fails."""
+        self._opening.pop(generation, None)
+        body = self._busy.get(generation) or self._idle.get(generation)
+        if body is not None:
+            body.condemn()
+
     def close(self) -> None:
         """Let go of all."""
         for generation in [*self._busy, *self._idle, *self._opening]:

@@ -8,7 +8,8 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
 
-from proxy.errors import SpoolError
+from proxy.errors import BodyLost, SpoolError
+from proxy.spool.checksum import Checksum, read_checksum
 
 R = TypeVar("R")
 
@@ -32,6 +33,7 @@ class Body:
         self._disk = disk
         self._holders = 1
         self._broken = False
+        self._condemned = False
         self._on_idle: Callable[[], None] | None = None
         self._unlinked = False
         self._on_gone: Callable[[], None] = _nothing
@@ -84,31 +86,56 @@ class Body:
         status = os.fstat(self._fd)
         return status.st_size == length and status.st_nlink > 0 and not self._broken
 
+    def condemn(self) -> None:
+        """Its bytes are known not to be those that were stored: no reader gets another one."""
+        self._broken = self._condemned = True
+
+    def check(self) -> None:
+        """For who sends the file without reading it.  Raises BodyLost once it is condemned."""
+        if self._condemned:
+            raise BodyLost("the stored body has rotted")
+
     async def read(self, start: int, stop: int) -> bytes | bytearray:
         """Exactly the bytes [start, stop), which must have been written.
 
-        What is in the page cache is read here; a thread waits for the disk.  Raises SpoolError.
+        What is in the page cache is read here; a thread waits for the disk.  Raises BodyLost.
         """
         assert 0 <= start < stop
+        self.check()
         try:
             data: bytes | bytearray | None = self._read_cached(start, stop)
             if data is None:
                 data = await self._in_thread(_read_all, self._fd, start, stop)
         except OSError as error:
             self._broken = True
-            raise SpoolError(f"cannot read the spool: {error.strerror}") from error
+            raise BodyLost(f"cannot read the spool: {error.strerror}") from error
         if len(data) != stop - start:
             self._broken = True
-            raise SpoolError(f"body file is shorter than its {stop} bytes")
+            raise BodyLost(f"body file is shorter than its {stop} bytes")
+        self.check()  # it may have waited
         return data
 
-    async def write(self, data: bytes, offset: int) -> None:
-        """Put all of `data` at `offset`.  Raises SpoolError."""
+    async def write(self, data: bytes, offset: int, before: Checksum | None = None) -> Checksum | None:
+        """Put all of `data` at `offset`; the checksum up to its end, if that of all `before` it is known.
+
+        Raises SpoolError.
+        """
         assert offset >= 0
+        assert before is None or before.length == offset
         try:
-            await self._in_thread(_write_all, self._fd, data, offset)
+            return await self._in_thread(_write_summed, self._fd, data, offset, before)
         except OSError as error:
             raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
+
+    async def checksum(self, length: int) -> Checksum:
+        """That of the first `length` bytes, which are read for it.  Raises BodyLost."""
+        try:
+            checksum = await self._in_thread(read_checksum, self._fd, length)
+        except OSError as error:
+            raise BodyLost(f"cannot read the spool: {error.strerror}") from error
+        if checksum.length != length:
+            raise BodyLost(f"body file is shorter than its {length} bytes")
+        return checksum
 
     async def _in_thread(self, work: Callable[..., R], *args: object) -> R:
         self.hold()  # whoever is cancelled must not close the descriptor under the thread
@@ -150,3 +177,8 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         written = os.pwrite(fd, view, offset)
         view = view[written:]
         offset += written
+
+
+def _write_summed(fd: int, data: bytes, offset: int, before: Checksum | None) -> Checksum | None:
+    _write_all(fd, data, offset)
+    return before and before.followed_by(data)

@@ -94,6 +94,14 @@ class Catalogue:
         await self._on_shelf(self._shelf.set_digest, entry.generation, digest)
         self._known.pop(entry.key, None)
 
+    async def page(self, after: str, limit: int) -> list[tuple[Candidate, Entry | None]]:
+        """The next few objects after a generation; None for what cannot be read."""
+        return await self._on_shelf(self._shelf.page, after, limit)
+
+    async def contains(self, generation: str) -> bool:
+        """Is it stored?  One that is being removed is, or is not; nothing in between."""
+        return await self._on_shelf(self._shelf.contains, generation)
+
     # Purges
 
     async def write_bans(self, bans: Bans) -> None:
@@ -118,6 +126,11 @@ class Catalogue:
         await self._on_shelf(self._shelf.settle)
 
     # Dropping
+
+    def hide(self, entry: Entry) -> None:
+        """From now on it is not found; `remove` is to follow."""
+        self._hidden.add(entry.generation)
+        self._known.pop(entry.key, None)
 
     async def remove(self, gone: Sequence[Candidate]) -> list[Candidate]:
         """Forget objects and unlink them; returns those that were there."""

@@ -4,7 +4,8 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
+from zlib import crc32
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -15,9 +16,10 @@ from proxy.semantics.purging import Location
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
 
-FORMAT = 3
+FORMAT = 4
 """Of the head file; a head of another format is not read."""
 
+_SEAL: Final = ', "crc32": '
 _GENERATION = re.compile(r"[0-9a-f]{32}")
 
 
@@ -33,7 +35,8 @@ class Entry:
     `key` is its primary key's digest, `target` that of the target's shared key, the same for all credentials;
     `partition` is the digest of the credential it belongs to.  By its `location` and its `tags` it can be purged;
     `epoch` is that of the spool when its request was sent, or when a purge was written into it: later purges are
-    about it.  `digest` is the SHA-256 of the body, once somebody has wanted to know.
+    about it.  `checksum` is the CRC-32 of the body, known as soon as that is whole; `digest` is its SHA-256, once
+    somebody has wanted to know.
     """
 
     key: bytes
@@ -45,6 +48,7 @@ class Entry:
     location: Location
     tags: tuple[str, ...] = ()
     epoch: int = 0
+    checksum: int | None = None
     digest: bytes | None = None
 
     @property
@@ -66,9 +70,9 @@ def with_stale_since(entry: Entry, since: int | None) -> Entry:
 
 
 def dump_head(entry: Entry) -> str:
-    """The head file's text: one line of ASCII JSON."""
+    """The head file's text: one line of ASCII JSON.  Its last member is the CRC-32 of what it is without that."""
     stored, representation = entry.stored, entry.stored.representation
-    return json.dumps(
+    text = json.dumps(
         {
             "format": FORMAT,
             "key": entry.key.hex(),
@@ -86,9 +90,11 @@ def dump_head(entry: Entry) -> str:
             "location": [entry.location.host, entry.location.path],
             "tags": entry.tags,
             "epoch": entry.epoch,
+            "checksum": entry.checksum,
             "digest": entry.digest.hex() if entry.digest else None,
         }
     )
+    return f"{text[:-1]}{_SEAL}{crc32(text.encode('ascii'))}}}"
 
 
 def load_head(text: str | bytes) -> Entry:
@@ -97,10 +103,12 @@ def load_head(text: str | bytes) -> Entry:
         head: dict[str, Any] = json.loads(text)
         if head["format"] != FORMAT:
             raise SpoolError(f"head of format {head['format']}, not {FORMAT}")
+        if not _is_sealed(text):
+            raise SpoolError("head that has rotted: its checksum is another one")
         if not _GENERATION.fullmatch(head["generation"]):  # it becomes a path
             raise SpoolError("head of an impossible generation")
         fields = CIMultiDictProxy(CIMultiDict([(str(name), str(value)) for name, value in head["fields"]]))
-        length, stale_since = head["complete_length"], head["stale_since"]
+        length, checksum, stale_since = head["complete_length"], head["checksum"], head["stale_since"]
         host, path = head["location"]
         representation = Representation(
             status=int(head["status"]),
@@ -125,7 +133,14 @@ def load_head(text: str | bytes) -> Entry:
             location=Location(None if host is None else str(host), str(path)),
             tags=tuple(str(tag) for tag in head["tags"]),
             epoch=int(head["epoch"]),
+            checksum=None if checksum is None else int(checksum),
             digest=bytes.fromhex(head["digest"]) if head["digest"] else None,
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise SpoolError(f"unreadable head: {error}") from error
+
+
+def _is_sealed(text: str | bytes) -> bool:
+    raw = text.encode("ascii") if isinstance(text, str) else text
+    sealed, _, rest = raw.rpartition(_SEAL.encode("ascii"))
+    return rest == b"%d}" % crc32(sealed + b"}")

@@ -1,10 +1,12 @@
 """An object on its way to the disk: the one writer of its bytes."""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 from proxy.errors import AdapterError
 from proxy.spool.body import Body
+from proxy.spool.checksum import Checksum
 from proxy.spool.entry import Entry
 from proxy.spool.folder import FillingFiles
 from proxy.spool.room import Reservation
@@ -18,13 +20,18 @@ Grow = Callable[[Reservation, int, int], Coroutine[Any, Any, None]]
 """Makes a reservation so large, and so much larger if there is room anyway.  Raises SpoolFull, SpoolError."""
 
 
+class Keep(Protocol):
+    """Puts an unfinished object aside."""
+
+    async def __call__(
+        self, filling: "Filling", entry: Entry, written: int, error: AdapterError, *, confirmed: bool
+    ) -> None: ...
+
+
 class Books(Protocol):
     """What a filling needs of the spool that made it."""
 
     async def publish(self, filling: "Filling", entry: Entry) -> None: ...
-    async def suspend(
-        self, filling: "Filling", entry: Entry, written: int, error: AdapterError, *, confirmed: bool
-    ) -> None: ...
     async def abandon(self, filling: "Filling") -> None: ...
     def wrote(self, filling: "Filling", end: int) -> None: ...
 
@@ -33,18 +40,29 @@ class Filling:
     """Ends with one of `commit` and `discard`, or rests after a `suspend` until somebody takes it up.  `body` is
     readable up to what has been written.
 
+    `checksum` is that of all that was written, while each piece begins where the last one ended; None after that, and
+    where an earlier process has written some of it.
+
     A cancelled caller of `reserve`, `commit` or `discard` learns of it when they are done; after a `commit` that
     was done, `discard` does nothing.
     """
 
     def __init__(
-        self, books: Books, grow: Grow, files: FillingFiles, reservation: Reservation, body: Body
+        self,
+        books: Books,
+        grow: Grow,
+        keep: Keep,
+        files: FillingFiles,
+        reservation: Reservation,
+        body: Body,
     ) -> None:
         self._books = books
         self._grow = grow
+        self._keep = keep
         self.files = files
         self.reservation = reservation
         self.body = body
+        self.checksum: Checksum | None = Checksum()
         self.retracted = False
         self._ended = False
         self._suspended = False
@@ -61,7 +79,8 @@ class Filling:
     async def write(self, data: bytes, offset: int) -> None:
         """Put `data` at `offset` of the body file.  Raises SpoolError."""
         self._books.wrote(self, offset + len(data))
-        await self.body.write(data, offset)
+        follows = self.checksum is not None and self.checksum.length == offset
+        self.checksum = await self.body.write(data, offset, self.checksum if follows else None)
 
     async def commit(self, entry: Entry) -> None:
         """The body is whole: publish it as `entry`, in the place of the same variant's older ones; or give it up, if
@@ -76,7 +95,11 @@ class Filling:
         if self.retracted:
             await self._books.abandon(self)
         else:
-            await self._books.publish(self, entry)
+            checksum = self.checksum
+            if checksum is None:
+                checksum = await self.body.checksum(entry.length)
+            assert checksum.length == entry.length
+            await self._books.publish(self, replace(entry, checksum=checksum.value))
         self._ended = True
 
     def retract(self) -> None:
@@ -87,7 +110,7 @@ class Filling:
         """The rest does not come, because of `error`: keep the first `written` bytes of `entry` for another fill."""
         if not (self._ended or self.retracted):
             self._suspended = True
-            await whole(self._books.suspend(self, entry, written, error, confirmed=confirmed))
+            await whole(self._keep(self, entry, written, error, confirmed=confirmed))
 
     def take_up(self) -> None:
         """Go on where it was suspended."""

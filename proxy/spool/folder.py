@@ -45,6 +45,11 @@ class Paths:
         return self.root / "bans"
 
     @property
+    def scrub(self) -> Path:
+        """How far the search for rot has come."""
+        return self.root / "scrub"
+
+    @property
     def orderly(self) -> Path:
         """There while nobody runs and the last one came to an orderly end."""
         return self.root / "orderly"

@@ -14,7 +14,7 @@ from proxy.errors import SpoolError
 from proxy.spool.entry import Entry, dump_head, load_head
 from proxy.spool.eviction import Candidate
 
-FORMAT = 3
+FORMAT = 4
 """Of the tables; an index of another format is made anew."""
 MAX_VARIANTS = 64
 """Entries under one key.  An origin that varies by User-Agent has no end of them, and a lookup reads them all."""

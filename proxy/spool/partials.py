@@ -3,7 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+
+import structlog
 
 from proxy.errors import AdapterError
 from proxy.spool.entry import Entry
@@ -13,6 +16,8 @@ MOST = 64
 """Objects that are kept so, each with an open file; of more, the oldest go."""
 KEPT_FOR = 3600.0
 """Seconds for which one is kept that nobody goes on with."""
+
+_log = structlog.stdlib.get_logger("spool")
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +44,8 @@ class Partial:
 class Partials:
     """By key.  `clock` is monotonic."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, disk: Executor, clock: Callable[[], float] = time.monotonic) -> None:
+        self._disk = disk
         self._clock = clock
         self._by_key: dict[bytes, list[Partial]] = {}
         self._expiring: asyncio.TimerHandle | None = None
@@ -56,6 +62,17 @@ class Partials:
     def lookup(self, key: bytes) -> tuple[Partial, ...]:
         """Those that may still be used, the newest first.  Costs microseconds."""
         return tuple(each for each in reversed(self._by_key.get(key, ())) if not each.filling.retracted)
+
+    async def keep(
+        self, filling: Filling, entry: Entry, written: int, error: AdapterError, *, confirmed: bool
+    ) -> None:
+        """Put aside the beginning of a body whose rest does not come, because of `error`."""
+        filling.reservation.size = written
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._disk, filling.files.describe, entry)
+        except OSError as failure:  # it has an older head, or none: then the next start drops it
+            _log.warning("cannot describe an unfinished object", object=entry.label, why=failure.strerror)
+        self.add(Partial(filling, entry, written, error, confirmed))
 
     def add(self, partial: Partial) -> None:
         """Keep it for a while."""

@@ -107,7 +107,7 @@ class Shelf:
         return gone
 
     def update(self, entry: Entry, bans: Bans) -> None:
-        """New metadata for an object, if it is still there.  A digest that is known stays: the bytes are the same.
+        """New metadata for an object, if it is still there.  What is known of its bytes stays: they are the same.
 
         What a purge has written into it since the request for that metadata was sent, stays too; and what is to be
         removed is not called back by any.
@@ -117,7 +117,7 @@ class Shelf:
             return
         if stored.epoch > entry.epoch:
             entry = replace(with_stale_since(entry, stored.stored.stale_since), epoch=stored.epoch)
-        self._write(replace(entry, digest=entry.digest or stored.digest))
+        self._write(replace(entry, checksum=stored.checksum, digest=entry.digest or stored.digest))
 
     def set_digest(self, generation: str, digest: bytes) -> None:
         """Record what an object's bytes come to, if it is still there, and nothing else."""
@@ -131,6 +131,13 @@ class Shelf:
         except OSError as error:
             raise SpoolError(f"cannot update an object in the spool: {error.strerror}") from error
         self._index.update(entry)
+
+    def page(self, after: str, limit: int) -> list[tuple[Candidate, Entry | None]]:
+        """The next few objects after a generation; None for what cannot be read."""
+        return self._index.page(after, limit)
+
+    def contains(self, generation: str) -> bool:
+        return self._index.contains(generation)
 
     # Purges
 
@@ -214,6 +221,8 @@ class Shelf:
         size = body.stat().st_size
         if entry.generation != generation or entry.stored.representation.complete_length != size:
             raise SpoolError("its head is not of its body")
+        if entry.checksum is None:
+            raise SpoolError("its head is of an unfinished body")
         if not self._index.newest(entry):
             raise SpoolError("a younger one is stored")
         gone = self._index.add(entry, head.stat().st_mtime_ns // 1000)

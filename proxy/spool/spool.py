@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from proxy.errors import AdapterError, OriginTruncated, Overloaded, SpoolError
+from proxy.errors import OriginTruncated, Overloaded, SpoolError
 from proxy.semantics.purging import Purge
 from proxy.spool.admission import Admission
 from proxy.spool.bodies import Bodies
@@ -49,7 +49,7 @@ class Spool:
         self._bodies = Bodies(self._open_file)
         self._holdings = Holdings(room, self._bodies)
         self._purges = Purges(self._catalogue, self)
-        self.partials = Partials()
+        self.partials = Partials(self._disk)
         self._admission = Admission(
             self.paths.root,
             room,
@@ -61,6 +61,8 @@ class Spool:
         )
         for files in owned.unfinished:
             self._find(files)
+        self.rotten = 0
+        """Objects that were condemned."""
         self._orderly = owned.orderly and not shelf.fresh
         self._sweeping = None if self._orderly else asyncio.create_task(self._sweep(), name="spool sweep")
         self._purges.start()
@@ -147,7 +149,9 @@ class Spool:
         return self._enter(files, reservation)
 
     def _enter(self, files: FillingFiles, reservation: Reservation) -> Filling:
-        filling = Filling(self, self._admission.grow, files, reservation, Body(files.fd, self._disk))
+        filling = Filling(
+            self, self._admission.grow, self.partials.keep, files, reservation, Body(files.fd, self._disk)
+        )
         self._purges.enter(filling)
         return filling
 
@@ -156,6 +160,7 @@ class Spool:
         reservation = self.room.reserve(personal=files.entry.partition is not None)
         reservation.size = reservation.written = files.size
         filling = self._enter(files, reservation)
+        filling.checksum = None
         error = OriginTruncated(f"the fetch of {files.entry.label} was interrupted")
         self.partials.add(Partial(filling, files.entry, files.size, error, confirmed=self._claim.same_boot))
 
@@ -190,19 +195,6 @@ class Spool:
         else:
             self._catalogue.reveal(entry)
 
-    async def suspend(
-        self, filling: Filling, entry: Entry, written: int, error: AdapterError, *, confirmed: bool
-    ) -> None:
-        """Keep the beginning of a body whose rest does not come, because of `error`."""
-        filling.reservation.size = written
-        try:
-            await self._on_disk(filling.files.describe, entry)
-        except OSError as error_of_disk:  # it has an older head, or none: then the next start drops it
-            _log.warning(
-                "cannot describe an unfinished object", object=entry.label, why=error_of_disk.strerror
-            )
-        self.partials.add(Partial(filling, entry, written, error, confirmed))
-
     async def abandon(self, filling: Filling) -> None:
         """An unfinished body, or an unwanted one: unlink it; those who read it may finish."""
         self._purges.leave(filling)
@@ -227,6 +219,30 @@ class Spool:
         """Forget objects and unlink them; their readers may finish.  What is gone already is no matter."""
         await self._whole(self._remove([Candidate.of(entry) for entry in entries]))
 
+    async def condemn(self, entry: Entry, why: str) -> None:
+        """Its bytes are not those that were stored: nobody gets another one, and the next request fetches it anew."""
+        if self._catalogue.hides(entry.generation):
+            return  # it is going already
+        self._catalogue.hide(entry)
+        self._bodies.condemn(entry.generation)
+        try:
+            gone = await whole(self._remove([Candidate.of(entry)]))
+        except SpoolError as error:
+            why = f"{why}; and the index cannot be written: {error}"
+            gone = [Candidate.of(entry)]
+        if gone:  # or it went meanwhile, and was nobody's any more
+            self.rotten += 1
+            file = str(self.paths.body(entry.generation))
+            _log.error("dropped an object that has rotted", object=entry.label, file=file, why=why)
+
+    async def page(self, after: str, limit: int) -> list[tuple[Candidate, Entry | None]]:
+        """The next few stored objects after a generation; None for what cannot be read.  Raises SpoolError."""
+        return await self._catalogue.page(after, limit)
+
+    async def is_stored(self, entry: Entry) -> bool:
+        """Does the index know it yet?  Raises SpoolError."""
+        return await self._catalogue.contains(entry.generation)
+
     async def drop_partition(self, partition: bytes) -> None:
         """Forget all that is stored or arrives for one credential."""
         await self._whole(self._end_arriving(lambda entry: entry.partition == partition))
@@ -249,7 +265,7 @@ class Spool:
         """Credentials of which nothing stored was used for so long.  Raises SpoolError."""
         return await self._catalogue.unused_partitions(seconds, limit)
 
-    async def _whole(self, dropping: Coroutine[Any, Any, None]) -> None:
+    async def _whole(self, dropping: Coroutine[Any, Any, object]) -> None:
         try:
             await whole(dropping)
         except (SpoolError, OSError) as error:
@@ -258,11 +274,12 @@ class Spool:
     async def _remove_found(self, finding: Coroutine[Any, Any, list[Candidate]]) -> None:
         await self._remove(await finding)
 
-    async def _remove(self, gone: Sequence[Candidate]) -> None:
+    async def _remove(self, gone: Sequence[Candidate]) -> list[Candidate]:
         removed = await self._catalogue.remove(gone)
         self._holdings.forget(removed)
         for each in gone:  # where the index had lost one before
             self._holdings.release(each.generation)
+        return removed
 
     # Purging
 

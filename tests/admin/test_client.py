@@ -72,6 +72,17 @@ async def test_it_works_by_itself_beside_the_service(
     assert not await is_hit(adapter, "/film.mp4")
 
 
+async def test_the_spool_of_the_command_line(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    """As the service was started: `serve --spool DIR`."""
+    adapter = await start_adapter()
+    await stock(adapter, origin)
+    flags = ("--admin", address(adapter), "--spool", "spool")
+    assert await run(tmp_path, URL, *flags) == (0, f"purged {URL}\n", "")
+    assert not await is_hit(adapter, "/film.mp4")
+
+
 async def test_the_token_of_the_config(stocked: Adapter, tmp_path: Path) -> None:
     write_config(tmp_path / "other.yaml", stocked, tmp_path / "spool", token=TOKEN)
     assert await run(tmp_path, "--all", "--config", "other.yaml") == (0, "purged everything\n", "")

@@ -13,6 +13,8 @@ import pytest
 
 from proxy.cache import digesting
 from proxy.cache.digesting import Digesting
+from proxy.spool.background import NICENESS
+from proxy.spool.checksum import Checksum
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
 from tests.spool.objects import KIB, MIB, descriptors, entry, eventually, opened, pattern, store
@@ -129,9 +131,9 @@ async def test_a_small_object_is_digested_between_the_steps_of_a_large_one(
 ) -> None:
     monkeypatch.setattr(digesting, "STEP", 3 * MIB)
     steps = 0
-    real: Callable[[Digesting, Callable[[], None]], Awaitable[None]] = Digesting._step
+    real = Digesting._step
 
-    def counted(self: Digesting, work: Callable[[], None]) -> Awaitable[None]:
+    def counted(self: Digesting, work: Callable[[], Checksum]) -> Awaitable[Checksum]:
         nonlocal steps
         steps += 1
         return real(self, work)
@@ -214,5 +216,5 @@ async def test_it_gives_way_to_the_rest(spool: Spool, hashing: Hashing, under_te
     hashing.gate.set()
     before = os.getpriority(os.PRIO_PROCESS, 0)
     await under_test.with_digest(await store(spool, entry(), b"abc"))
-    assert hashing.niceness == {min(before + digesting.NICENESS, 19)}
+    assert hashing.niceness == {min(before + NICENESS, 19)}
     assert os.getpriority(os.PRIO_PROCESS, 0) == before

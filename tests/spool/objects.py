@@ -4,9 +4,10 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
+from zlib import crc32
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -103,7 +104,7 @@ async def store(spool: Spool, new: Entry, data: bytes) -> Entry:
         await filling.commit(complete)
     finally:
         await filling.discard()
-    return complete
+    return replace(complete, checksum=crc32(data))
 
 
 async def content(spool: Spool, stored: Entry) -> bytes:

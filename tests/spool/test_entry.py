@@ -1,6 +1,7 @@
 """A head file says what it was told, or is refused."""
 
 import json
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,7 @@ def test_what_is_dumped_is_loaded(
         location=Location(None if partition else "host", "/\udcff?a"),
         tags=("a", "\udcff"),
         epoch=3,
+        checksum=None if length is None else length % 2**32,
         digest=partition,
     )
     assert load_head(dump_head(written)) == written
@@ -64,13 +66,30 @@ def test_what_is_dumped_is_loaded(
         {"location": "/film"},
         {"tags": 5},
         {"epoch": None},
+        {"checksum": "no number"},
         {"digest": "no hex"},
     ],
 )
 def test_what_is_not_a_head_is_refused(change: dict[str, object]) -> None:
     head = json.loads(dump_head(entry()))
+    del head["crc32"]
+    load_head(sealed(json.dumps(head)))
     with pytest.raises(SpoolError):
-        load_head(json.dumps(head | change))
+        load_head(sealed(json.dumps(head | change)))
+
+
+def sealed(text: str) -> str:
+    return f'{text[:-1]}, "crc32": {crc32(text.encode())}}}'
+
+
+@given(at=st.integers(0), bit=st.integers(0, 6))
+def test_each_bit_of_a_head_counts(at: int, bit: int) -> None:
+    text = bytearray(dump_head(entry(tags=("a", "b")).completed(5)), "ascii")
+    text[at % len(text)] ^= 1 << bit
+    with pytest.raises(SpoolError):
+        load_head(bytes(text))
+    with pytest.raises(SpoolError):
+        load_head(text.decode())
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}", b"[" * 100_000])

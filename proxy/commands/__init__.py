@@ -1,0 +1,1 @@
+"""The commands: what each of them asks for, and what it prints."""
