@@ -109,6 +109,8 @@ async def test_interim_responses_are_reported(client: Origin, origin: ScriptedOr
         ([Cut()], OriginUnreachable),
         ([Reset()], OriginUnreachable),
         ([Raw(b"nonsense\r\n\r\n")], OriginMalformed),
+        ([Raw(b"HTTP/1.1 000 OK\r\nContent-Length: 2\r\n\r\nok")], OriginMalformed),
+        ([Raw(b"HTTP/1.1 099 OK\r\nContent-Length: 2\r\n\r\nok")], OriginMalformed),
         ([Head(200, {"Content-Length": "9"}), Body(b"some"), Cut()], OriginTruncated),
         ([Head(200, {"Content-Length": "9"}), Body(b"some"), Reset()], OriginTruncated),
         ([Head(200), Body(b"some"), Reset()], OriginTruncated),

@@ -23,6 +23,7 @@ from proxy.server.reading import read_request
 
 LONGEST: Final = 8 << 10
 
+INTERIM: Final = frozenset(range(100, 200)) - {101}
 _FOLD: Final = re.compile(rb"\n[ \t]")
 
 Seen = tuple[object, ...]
@@ -188,11 +189,11 @@ def _response_seen(pieces: list[bytes], method: str, lost: Exception | None) -> 
             if piece and not transport.closed:
                 protocol.data_received(piece)
         answers = [answer for answer, _ in protocol._buffer]
-        final = next(((head, body) for head, body in answers if head.code >= 200 or head.code == 101), None)
+        final = next((answer for answer in answers if answer[0].code not in INTERIM), None)
         protocol.connection_lost(lost)
     finally:
         sending_now.reset(token)
-    if final is None or final[0].code == 101:  # which nobody has asked for
+    if final is None or final[0].code < 200:  # no status, or 101, which nobody has asked for
         return ("no answer",)
     head, payload = final
     whole = payload.is_eof() and payload.exception() is None

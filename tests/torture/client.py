@@ -221,7 +221,7 @@ class Client:
 
     def asked(self, history: History) -> Asked:
         """A request for an item, begun now."""
-        return Asked(history, history.oldest(time.monotonic(), fails=self._fails))
+        return Asked(history, history.floor, history.oldest(time.monotonic(), fails=self._fails))
 
 
 def some_wish(dice: random.Random, length: int, kind: int) -> Wish:
@@ -271,7 +271,7 @@ async def _purge(adapter: Adapter, tally: Tally, kind: str, concerned: list[Hist
         tally.seen[kind] += 1
         for history, floor in zip(concerned, floors, strict=True):
             if not (soft and "while-revalidate" in (history.item.control or "")):
-                history.forbid(floor)
+                (history.doubt if soft else history.forbid)(floor)
 
 
 async def _post(adapter: Adapter, history: History, tally: Tally) -> None:

@@ -132,9 +132,10 @@ class Origin:
         if injury is Lie.SHORT_LENGTH:
             claimed = self._dice.randrange(claimed)
             version = version._replace(length=claimed)
-            own = {"Content-Type": own["Content-Type"]}  # two bodies under one tag would be another lie
         elif injury is Lie.LONG_LENGTH:
             claimed += self._dice.choice((1, 1000, 1_000_000))
+        if claimed != item.length(generation):
+            own = {"Content-Type": own["Content-Type"]}  # two bodies under one tag would be another lie
         head = _head(200, item, own, claimed)
         if method == "HEAD":
             history.lengths.add(claimed)

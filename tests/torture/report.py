@@ -94,7 +94,7 @@ def print_report(console: Console, tallies: list[Tally]) -> None:
             table.add_row(tally.name, what, figure)
         answers = ", ".join(f"{count} {what}" for what, count in tally.seen.most_common())
         table.add_row(tally.name, "answers", answers)
-        for kind in ("wrong bytes", "hang", "leak", *sorted(tally.wrong)):
+        for kind in dict.fromkeys(("wrong bytes", "hang", "leak", *sorted(tally.wrong))):
             count = len(tally.wrong.get(kind, ()))
             if count or kind in {"wrong bytes", "hang", "leak"}:
                 table.add_row(tally.name, kind, f"[red]{count}[/]" if count else "0")

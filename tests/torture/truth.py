@@ -33,11 +33,14 @@ class Version(NamedTuple):
 
 @dataclass(slots=True)
 class History:
-    """Of one item.  `floor` is the oldest generation that may be served; `replaced` says when each one was."""
+    """Of one item.  What is older than `floor` is to be forgotten; what is older than `doubted` is stale, and the
+    origin has to be asked first.  `replaced` says when each generation was.
+    """
 
     item: Item
     generation: int = 0
     floor: int = 0
+    doubted: int = 0
     replaced: list[float] = field(default_factory=list)
     given: set[Version] = field(default_factory=set)
     lengths: set[int] = field(default_factory=set)
@@ -58,21 +61,30 @@ class History:
         """What is older may be served no more."""
         self.floor = max(self.floor, before)
 
+    def doubt(self, before: int) -> None:
+        """What is older may be served only with the origin's word, or while that fails."""
+        self.doubted = max(self.doubted, before)
+
     def oldest(self, asked_at: float, *, fails: bool) -> int:
-        """The oldest generation that a request begun then may get; `fails`: the origin does, now and then."""
+        """The oldest generation that the origin's word allows for a request begun then; `fails`: it does at times."""
         bound = self.item.stale_for
-        if bound is None or (fails and "must" not in (self.item.control or "")):
+        if fails and "must" not in (self.item.control or ""):
             return self.floor
+        if bound is None:
+            return max(self.floor, self.doubted)
         limit = asked_at - bound - GRACE
         current = next((g for g, at in enumerate(self.replaced) if at >= limit), self.generation)
-        return max(self.floor, current)
+        return max(self.floor, self.doubted, current)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request: `wishes` are its ranges, `oldest` the oldest generation that may answer it."""
+    """A request: `wishes` are its ranges.  `floor` and `oldest` are the oldest generations that may answer it at all,
+    and without having been compared with what the origin has.
+    """
 
     history: History
+    floor: int
     oldest: int
     wishes: tuple[Wish, ...] = ()
     if_range: str | None = None
@@ -190,7 +202,7 @@ def _judge_bytes(
     cached = response.cache_status
     if not found:
         raise Wrong(f"{_diagnosis(history, pieces, complete)} ({cached})")
-    if not any(version.generation >= asked.oldest for version in found):
+    if not any(version.generation >= asked.oldest or _compared(asked, version, pieces) for version in found):
         generations = sorted({version.generation for version in found})
         raise Wrong(
             f"generation {generations}, but {asked.oldest} is the oldest that may be served ({cached})"
@@ -206,6 +218,15 @@ def _judge_bytes(
     if not known & found:
         raise Wrong(f"the tag {tag} stood for {sorted(known)}, and now for {sorted(found)} ({cached})")
     history.tags[tag] = known & found
+
+
+def _compared(asked: Asked, version: Version, pieces: list[tuple[int, bytes]]) -> bool:
+    """Where no tag tells generations apart, an old one serves as far as the new one has been found the same."""
+    history = asked.history
+    return version.generation >= asked.floor and any(
+        all(_is_of(history.item, each, start, data) for start, data in pieces)
+        for each in range(asked.oldest, history.generation + 1)
+    )
 
 
 def _is_of(item: Item, generation: int, start: int, data: bytes) -> bool:
