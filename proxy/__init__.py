@@ -5,6 +5,7 @@ Read it from the pure to the wired; each part imports only what stands above it:
     errors.py      whose fault (client, origin, spool, ours) and which status
     semantics/     RFC 9110, 9111, 9211, 9213, 9530: pure functions and frozen values; no I/O, no clock
     patience.py    how long a peer may take nothing
+    incidents.py   one log line per incident, not per request
     exact.py       aiohttp's client, made to send exactly what it is told
     origin.py      the client side: one origin server, exact targets, our errors
     spool/         objects on the local disk and their index

@@ -7,8 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-import structlog
-
 from proxy.cache.asking import Question
 from proxy.cache.digesting import Digesting
 from proxy.cache.fetch import Fetch, Freshened, Held, Outcome, Passed, Storing
@@ -20,6 +18,7 @@ from proxy.cache.underway import Waits
 from proxy.cache.wanted import Wanted
 from proxy.errors import NotValidated, OnlyIfCached, OriginError, Overloaded, SpoolError
 from proxy.fill import Fill
+from proxy.incidents import Incidents
 from proxy.semantics import reuse
 from proxy.semantics.authorization import asked_first
 from proxy.semantics.cache_status import CacheStatus, Forward
@@ -28,8 +27,6 @@ from proxy.semantics.freshness import FAILURES, Lifetime, Stored, current_age, i
 from proxy.semantics.purging import Purge
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
-
-_log = structlog.stdlib.get_logger("cache")
 
 
 class Cache:
@@ -42,15 +39,17 @@ class Cache:
     def __init__(
         self,
         spool: Spool,
+        incidents: Incidents,
         *,
         partition_ttl: float = 300.0,
         partitions_per_client: int = 32,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.spool = spool
+        self._incidents = incidents
         self._clock = clock
         self._partitions = Partitions(spool, partition_ttl, partitions_per_client)
-        self._fetching = Fetching(spool, self._now, self._partitions.admit)
+        self._fetching = Fetching(spool, incidents, self._now, self._partitions.admit)
         self._underway = self._fetching.underway
         self._digesting = Digesting(spool)
         self._sweeping = asyncio.create_task(self._partitions.sweep(), name="partition sweep")
@@ -172,7 +171,10 @@ class Cache:
         try:
             body = await self.spool.open_body(entry)
         except SpoolError as error:
-            _log.warning("a stored object was lost", object=entry.label, why=str(error))
+            text, reason, label = str(error), error.reason, entry.label
+            self._incidents.note(
+                "a stored object was lost", about="spool", reason=reason, why=text, object=label
+            )
             return None
         return Lease(Complete(entry, body), CacheStatus(hit=True, ttl=ttl), age)
 

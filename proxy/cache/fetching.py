@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import structlog
-
 from proxy.cache.asking import Asking, Question
 from proxy.cache.authorization import Authorizing, Permits
 from proxy.cache.failing import SPARED_FOR, Failing
@@ -16,15 +14,21 @@ from proxy.cache.underway import Underway, Waits
 from proxy.cache.wanted import Wanted
 from proxy.errors import AdapterError, NotCompared
 from proxy.fill import Fill
+from proxy.incidents import Incidents
 from proxy.spool.spool import Spool
-
-_log = structlog.stdlib.get_logger("cache")
 
 
 class Fetching:
     """`now` gives seconds since the epoch; `admits` is as in `Filing`."""
 
-    def __init__(self, spool: Spool, now: Callable[[], int], admits: Callable[[bytes, str], bool]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        incidents: Incidents,
+        now: Callable[[], int],
+        admits: Callable[[bytes, str], bool],
+    ) -> None:
+        self._incidents = incidents
         self.underway = Underway()
         self._spool = spool
         self._asking = Asking(spool, Filing(spool, now, self.underway.enter_fill, admits), now)
@@ -136,7 +140,15 @@ class Fetching:
             self.underway.leave_fill(fill)
             self._filled_bytes += fill.written
         if fill.error is not None:
-            _log.warning("a fill failed", object=fill.entry.label, why=str(fill.error), written=fill.written)
+            self._incidents.note(
+                "a fill failed",
+                about=wanted.origin.name,
+                reason=fill.error.reason,
+                why=str(fill.error),
+                requests=0,  # those who follow it tell of themselves
+                object=fill.entry.label,
+                written=fill.written,
+            )
             if isinstance(fill.error, NotCompared):
                 self.failing.note_error(fill.entry.key, wanted, fill.error)
         elif fill.retracted and not fill.provisional and fill.complete_length is not None:

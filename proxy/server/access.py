@@ -9,6 +9,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy.errors import AdapterError, OnlyIfCached, OriginError
+from proxy.incidents import Incidents
 from proxy.semantics.cache_status import CacheStatus, render
 from proxy.semantics.cors import Cors, add_cors
 from proxy.semantics.fields import joined
@@ -22,7 +23,6 @@ KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "P
 """Methods with a metric of their own; a client could invent any number of others."""
 
 _log = structlog.stdlib.get_logger("access")
-_problems = structlog.stdlib.get_logger("server")
 
 
 @dataclass(slots=True)
@@ -32,6 +32,7 @@ class Visit:
     begun: float = field(default_factory=time.monotonic)
     request: ClientRequest | None = None
     route: str = ""
+    origin: str = ""
     cors: Cors | None = None
     status: CacheStatus | None = None
     key: str | None = None
@@ -55,25 +56,29 @@ class Visit:
         if reason is not None and self.status is not None and self.status.detail is None:
             self.status = replace(self.status, detail=reason)
 
-    def failed(self, error: AdapterError) -> None:
-        self.reason = error.reason
-        if isinstance(error, OriginError):
-            _problems.warning("the origin failed", reason=error.reason, why=str(error), route=self.route)
-        elif error.status >= 500 and not isinstance(error, OnlyIfCached):  # that is what the client wanted
-            _problems.warning("a request failed", reason=error.reason, why=str(error), route=self.route)
-
 
 class Access:
     """`name` is what we call ourselves in Cache-Status."""
 
-    def __init__(self, metrics: Metrics, *, name: str, log: bool) -> None:
+    def __init__(self, metrics: Metrics, incidents: Incidents, *, name: str, log: bool) -> None:
         self._metrics = metrics
+        self._incidents = incidents
         self._name = name
         self._log = log
 
     def cache_status(self, status: CacheStatus, upstream: str | None = None) -> str:
         """The Cache-Status field's value, behind that of a cache `upstream`."""
         return render(self._name, status, upstream)
+
+    def failed(self, visit: Visit, error: AdapterError) -> None:
+        """This ended the request."""
+        visit.reason = error.reason
+        if error.status < 500 or isinstance(error, OnlyIfCached):
+            return  # that is what the client wanted
+        event = "the origin failed" if isinstance(error, OriginError) else "a request failed"
+        self._incidents.note(
+            event, about=visit.origin, reason=error.reason, why=str(error), route=visit.route
+        )
 
     async def refuse(self, exchange: Exchange, error: AdapterError, visit: Visit) -> None:
         """Answer with the error: its status, and a short body that names its reason and nothing of our inside."""

@@ -24,6 +24,7 @@ from proxy.config import Config
 from proxy.config.addresses import Address, TcpAddress, UnixAddress
 from proxy.config.model import Origin as OriginSection
 from proxy.errors import AdapterError
+from proxy.incidents import Incidents
 from proxy.origin import Origin
 from proxy.routes import RouteTable
 from proxy.server import logs
@@ -102,6 +103,9 @@ class Service:
 async def start(config: Config) -> Service:
     """Start everything.  Raises SpoolError or OSError, in words for the person who started us."""
     async with AsyncExitStack() as parts:
+        incidents = Incidents()
+        watching = asyncio.create_task(incidents.watch(), name="incidents")
+        parts.callback(watching.cancel)
         origins: dict[str, Origin] = {}
         for name, section in config.origins.items():
             origins[name] = _origin(name, section)
@@ -116,12 +120,13 @@ async def start(config: Config) -> Service:
         parts.push_async_callback(spool.close)
         cache = Cache(
             spool,
+            incidents,
             partition_ttl=config.spool.partition_ttl,
             partitions_per_client=config.spool.partitions_per_client,
         )
         parts.push_async_callback(cache.close)
         registry = CollectorRegistry()
-        handler, listener, purging = _public_side(config, cache, origins, registry)
+        handler, listener, purging = _public_side(config, cache, origins, incidents, registry)
         state = State(cache, registry, started=time.time(), in_progress=lambda: len(handler.running))
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
@@ -138,12 +143,16 @@ async def start(config: Config) -> Service:
 
 
 def _public_side(
-    config: Config, cache: Cache, origins: dict[str, Origin], registry: CollectorRegistry
+    config: Config,
+    cache: Cache,
+    origins: dict[str, Origin],
+    incidents: Incidents,
+    registry: CollectorRegistry,
 ) -> tuple[Handler, Listener, Purging]:
     """What clients talk to."""
     server, routes = config.server, RouteTable(config)
     metrics = Metrics(registry)
-    access = Access(metrics, name=server.name, log=config.logging.access)
+    access = Access(metrics, incidents, name=server.name, log=config.logging.access)
     adapting = Adapting(
         cache,
         origins,

@@ -95,7 +95,7 @@ class Handler:
             return
         except AdapterError as error:
             failure = error
-            visit.failed(error)
+            self._access.failed(visit, error)
         except (ConnectionError, TimeoutError):
             raise
         except Exception as error:  # noqa: BLE001  # the client gets its 500, the log the traceback
@@ -114,7 +114,7 @@ class Handler:
             return
         routed = self._routes.match(request)
         route = routed.route
-        visit.route, visit.cors = route.name, route.cors
+        visit.route, visit.origin, visit.cors = route.name, route.origin, route.cors
         match treatment(request, adapts=route.mode is Mode.ADAPT, cors=route.cors is not None):
             case Treatment.ADAPT:
                 await self._adapting.answer(exchange, visit, request, routed)
