@@ -203,10 +203,14 @@ def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the process' exit status."""
     listener = logs.configure(level=config.logging.level, style=config.logging.format)
     _raise_descriptor_limit()
+    status = 1
     try:
-        return asyncio.run(_serve(config))
+        status = asyncio.run(_serve(config))
     finally:
         listener.stop()
+        if listener.stuck:
+            os._exit(status)  # Python itself would wait for standard error
+    return status
 
 
 def _raise_descriptor_limit() -> None:
@@ -223,6 +227,7 @@ async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _tell_of_hangup)
     try:
         service = await start(config)
     except (AdapterError, OSError) as error:
@@ -237,6 +242,10 @@ async def _serve(config: Config) -> int:
     _notify("STOPPING=1")
     await service.stop()
     return 0
+
+
+def _tell_of_hangup() -> None:
+    _log.warning("SIGHUP is ignored: a config is not read again; restart the service to change it")
 
 
 def _origin(name: str, section: OriginSection) -> Origin:
