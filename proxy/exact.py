@@ -17,7 +17,7 @@ from aiohttp.http import RawResponseMessage, StreamWriter
 from multidict import CIMultiDict
 
 from proxy.errors import OriginMalformed
-from proxy.patience import patience
+from proxy.patience import Patience
 from proxy.semantics.fields import Fields, joined, parse_digits, serialize_head
 
 READ_SIZE = 1 << 20
@@ -184,7 +184,7 @@ class _PatientWriter(StreamWriter):
 
     async def drain(self) -> None:
         if self._protocol.writing_paused:
-            async with patience(self._protocol.transport, self._idle):
+            async with Patience(self._protocol.transport, self._idle):
                 await super().drain()
 
 

@@ -15,12 +15,15 @@ from proxy.cache.cache import Cache
 
 @dataclass(slots=True)
 class State:
-    """`started` is in seconds since the epoch; `in_progress` gives how many requests are being answered."""
+    """`started` is in seconds since the epoch.  `in_progress` gives how many requests are being answered;
+    `connections`, what is known of those of clients.
+    """
 
     cache: Cache
     registry: CollectorRegistry
     started: float
     in_progress: Callable[[], int]
+    connections: Callable[[], dict[str, Any]]
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -40,6 +43,7 @@ class State:
             "ready": self.unready() is None,
             "unready_because": self.unready(),
             "requests_in_progress": self.in_progress(),
+            "connections": self.connections(),
             "spool": {
                 "path": str(spool.paths.root),
                 "objects": objects,

@@ -7,12 +7,12 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
-from ipaddress import IPv6Address, ip_address
 
 import structlog
 
 from proxy.cache.recent import CAPACITY, Recent
 from proxy.errors import SpoolError
+from proxy.semantics.request import network
 from proxy.spool.spool import Spool
 
 _log = structlog.stdlib.get_logger("cache")
@@ -52,7 +52,7 @@ class Census:
             self.leave(next(iter(self._kept)))
         if partition in self._kept:
             return True
-        client = _network(client)
+        client = network(client)
         if self._counts[client] >= self._most:
             return False
         self._kept[partition] = client, now + self._seconds
@@ -73,15 +73,6 @@ class Census:
             self._counts[kept[0]] -= 1
             if not self._counts[kept[0]]:
                 del self._counts[kept[0]]
-
-
-def _network(client: str) -> str:
-    """What one client has of addresses: of IPv6, 64 bits are its own to choose."""
-    try:
-        address = ip_address(client)
-    except ValueError:  # a Unix socket
-        return client
-    return str(int(address) >> 64) if isinstance(address, IPv6Address) else client
 
 
 class Partitions:

@@ -1,6 +1,7 @@
 """A client's request as the rest of the house sees it: parsed once at the door, then frozen."""
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 
 from proxy.semantics.fields import Fields
 
@@ -27,3 +28,14 @@ class ClientRequest:
     client: str
     version: tuple[int, int] = (1, 1)
     has_body: bool = False
+
+
+def network(client: str) -> str:
+    """What one client has of addresses: of IPv6, 64 bits are its own to choose.  Other words stand for themselves."""
+    try:
+        address = ip_address(client)
+    except ValueError:  # a Unix socket
+        return client
+    if not isinstance(address, IPv6Address):
+        return client
+    return str(IPv6Address(int(address) >> 64 << 64)) + "/64"

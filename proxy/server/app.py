@@ -6,8 +6,9 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -28,17 +29,16 @@ from proxy.incidents import Incidents
 from proxy.origin import Origin
 from proxy.routes import RouteTable
 from proxy.server import logs
+from proxy.server.accepting import SPARE, SPARE_FOR_ADMIN, Acceptor, Site, Spare, Take
 from proxy.server.access import Access, Visit
 from proxy.server.adapting import Adapting
 from proxy.server.connection import Listener
+from proxy.server.entrance import Entrance
 from proxy.server.exchange import Exchange
 from proxy.server.handler import Handler
 from proxy.server.metrics import Metrics
 from proxy.server.purging import Purging
 from proxy.spool.spool import Spool
-
-BACKLOG = 1024
-"""Connections the kernel holds until we accept them."""
 
 CUT_WITHIN = 1.0
 """Seconds in which connections close whose answers were cut."""
@@ -126,17 +126,39 @@ async def start(config: Config) -> Service:
         )
         parts.push_async_callback(cache.close)
         registry = CollectorRegistry()
-        handler, listener, purging = _public_side(config, cache, origins, incidents, registry)
-        state = State(cache, registry, started=time.time(), in_progress=lambda: len(handler.running))
+        spare = Spare(SPARE)
+        parts.callback(spare.close)
+        handler, entrance, listener, purging = _public_side(
+            config, cache, origins, spare, incidents, registry
+        )
+        parts.callback(entrance.close)
+        state = State(
+            cache,
+            registry,
+            started=time.time(),
+            in_progress=lambda: len(handler.running),
+            connections=entrance.report,
+        )
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
-        addresses = await _listen(public, config.server.listen)
+        door = partial(
+            Acceptor,
+            take=partial(entrance.take, listener.connection),
+            spare=spare,
+            incidents=incidents,
+            about="clients",
+            keep=SPARE_FOR_ADMIN,
+        )
+        addresses = await _listen(public, config.server.listen, door)
         admin_address = None
         if config.admin.listen is not None:
             app = admin_app(state, purging, await _admin_token(config))
             admin = web.AppRunner(app, access_log=None, shutdown_timeout=CUT_WITHIN)
             parts.push_async_callback(admin.cleanup)
-            [admin_address] = await _listen(admin, [config.admin.listen])
+            door = partial(
+                Acceptor, take=_admin_take(admin), spare=spare, incidents=incidents, about="admin", keep=0
+            )
+            [admin_address] = await _listen(admin, [config.admin.listen], door)
         service = Service(handler, cache, public, state, parts.pop_all(), drain=config.server.timeouts.drain)
     service.addresses, service.admin_address = addresses, admin_address
     return service
@@ -146,9 +168,10 @@ def _public_side(
     config: Config,
     cache: Cache,
     origins: dict[str, Origin],
+    spare: Spare,
     incidents: Incidents,
     registry: CollectorRegistry,
-) -> tuple[Handler, Listener, Purging]:
+) -> tuple[Handler, Entrance, Listener, Purging]:
     """What clients talk to."""
     server, routes = config.server, RouteTable(config)
     metrics = Metrics(registry)
@@ -173,6 +196,7 @@ def _public_side(
         name=server.name,
         trusted=server.trusted_proxies,
         send_idle=server.timeouts.send_idle,
+        send_rate=server.limits.send_rate,
     )
     metrics.in_progress.set_function(lambda: len(handler.running))
 
@@ -181,16 +205,38 @@ def _public_side(
         exchange.status = status
         access.record(exchange, visit)
 
+    entrance = Entrance(
+        spare,
+        metrics,
+        incidents,
+        name=server.name,
+        connections=server.limits.connections,
+        per_client=server.limits.connections_per_client,
+        trusted=server.trusted_proxies,
+        others=2 * sum(section.max_connections for section in config.origins.values()),
+    )
     listener = Listener(
         handler,
         name=server.name,
         on_refusal=refused,
+        on_timeout=entrance.note_timeout,
         keepalive_timeout=server.timeouts.keep_alive,
+        head=server.timeouts.head,
+        max_head=server.limits.head_size or 8 * server.max_header_size,
         max_line_size=server.max_header_size,
         max_field_size=server.max_header_size,
+        max_headers=server.limits.fields,
         auto_decompress=False,
     )
-    return handler, listener, purging
+    return handler, entrance, listener, purging
+
+
+def _admin_take(admin: web.BaseRunner) -> Take:
+    def take(sock: socket.socket, peer: str) -> asyncio.Protocol:
+        assert admin.server is not None, "it is set up before it listens"
+        return admin.server()
+
+    return take
 
 
 async def _admin_token(config: Config) -> Token:
@@ -259,22 +305,31 @@ def _origin(name: str, section: OriginSection) -> Origin:
     )
 
 
-async def _listen(runner: web.BaseRunner, addresses: Sequence[Address]) -> list[str]:
+async def _listen(
+    runner: web.BaseRunner, addresses: Sequence[Address], accept: Callable[[socket.socket], Acceptor]
+) -> list[str]:
     """Open the listeners; their URLs."""
     await runner.setup()
     urls = []
     for address in addresses:
-        site: web.BaseSite
-        match address:
-            case TcpAddress(host, port):
-                site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_address=True)
-            case UnixAddress(path):
-                site = web.UnixSite(runner, path, backlog=BACKLOG)
-            case _:
-                assert_never(address)
+        site = Site(runner, await _bind(address), accept)
         await site.start()
         urls.append(_url(address, runner))
     return urls
+
+
+async def _bind(address: Address) -> asyncio.Server:
+    """A server that does not serve: it knows how to bind to all that a name stands for."""
+    loop = asyncio.get_running_loop()
+    match address:
+        case TcpAddress(host, port):
+            return await loop.create_server(
+                asyncio.Protocol, host, port, reuse_address=True, start_serving=False
+            )
+        case UnixAddress(path):
+            return await loop.create_unix_server(asyncio.Protocol, path, start_serving=False)
+        case _:
+            assert_never(address)
 
 
 def _url(address: Address, runner: web.BaseRunner) -> str:

@@ -74,7 +74,11 @@ class Relay:
         await exchange.switch(fields, joined(response.fields, "Upgrade") or "", now=now)
         protocol = exchange.request.protocol
         exchange.body_bytes, _ = await tunnel(
-            protocol, origin, send_idle=exchange.send_idle, ending=self._ending
+            protocol,
+            origin,
+            send_idle=exchange.send_idle,
+            send_rate=exchange.send_rate,
+            ending=self._ending,
         )
 
     def _interim(self, status: int, reason: str, fields: Fields) -> None:

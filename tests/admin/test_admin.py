@@ -106,6 +106,10 @@ async def test_no_client_makes_a_label(adapter: Adapter, origin: ScriptedOrigin)
         "status": {"200", "404", "400"},
         "cache": {"uri-miss", "method", "none"},
         "reason": {"malformed-request"},
+        "limit": {
+            *("connections", "connections_per_client", "descriptors"),
+            *("head", "keep_alive", "send_idle", "send_rate"),
+        },
     }
     for values in (await samples(adapter)).values():
         for labels, _ in values:
