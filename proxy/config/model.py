@@ -82,9 +82,10 @@ class ServerLimits(Section):
     fields: Annotated[int, PlainValidator(whole_number(16, 10_000), json_schema_input_type=int)] = 128
     """Header fields of one request."""
     head_size: SizeValue | None = None
-    """The request line and all fields of one request, together.  Default: eight times `max_header_size`."""
+    """The request line and all fields of one request, together.  Default: four times `max_header_size`."""
     send_rate: SizeValue = Size(100)
-    """In a second, on average over `send_idle`: a client that takes less of an answer is cut off.  `0B`: whatever."""
+    """In a second, on average over `send_idle`: a client that takes less of an answer, or sends less of a body, is
+    cut off.  `0B`: whatever it takes."""
 
 
 class Server(Section):

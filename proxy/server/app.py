@@ -222,7 +222,7 @@ def _public_side(
         on_timeout=entrance.note_timeout,
         keepalive_timeout=server.timeouts.keep_alive,
         head=server.timeouts.head,
-        max_head=server.limits.head_size or 8 * server.max_header_size,
+        max_head=server.limits.head_size or 4 * server.max_header_size,
         max_line_size=server.max_header_size,
         max_field_size=server.max_header_size,
         max_headers=server.limits.fields,

@@ -173,6 +173,11 @@ class Connection(RequestHandler):
         self._on_refusal(request, status, reason, describe(exc) if exc is not None else message or reason)
         return _Refusal(request, status, reason, self)  # type: ignore[return-value]  # all it needs
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """The rest of a body that was no HTTP is told as its request's failure, and is no fault of ours."""
+        if not isinstance(kw.get("exc_info"), RequestPayloadError):
+            super().log_exception(*args, **kw)
+
     def _fault(self, status: int, error: BaseException | None) -> tuple[int, str]:
         match error:
             case LineTooLong(args=(_, self._longest_line, *_)):

@@ -43,8 +43,9 @@ class Refusing:
         """Answer 503 to whoever is behind this socket, which must not block, and close it."""
         short = limit is Limit.DESCRIPTORS
         if len(self._refused) >= (min(self._most, MOST_WHEN_SHORT) if short else self._most):
-            with suppress(OSError):  # in vain, if more is on its way, or nothing has come yet
+            with suppress(BlockingIOError):
                 sock.recv(READ_SIZE)
+            with suppress(OSError):  # in vain, if more is on its way
                 sock.send(self._answers[limit])
             sock.close()
             return

@@ -209,6 +209,21 @@ async def test_a_refusal_arrives_at_a_client_that_is_still_sending(adapter: Adap
         assert await wire.closed()
 
 
+@pytest.mark.parametrize("method", [b"POST", b"BREW"])
+async def test_what_breaks_in_a_body_is_no_fault_of_ours(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, method: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = await start_adapter(**PASSTHROUGH)
+    origin.on("/x", [Head(200, {"Content-Length": "2"}), Body(b"ok")])
+    async with adapter.wire() as wire:
+        await wire.send(method + b" /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n")
+        await origin.requested("/x")
+        await wire.send(b"hello\r\n0\r\n" + b"X: y\r\n" * 200)
+        assert (await wire.response()).status in {400, 431}
+        assert await wire.closed()
+    assert "Traceback" not in caplog.text
+
+
 async def test_that_delays_no_end(adapter: Adapter) -> None:
     async with adapter.wire() as wire:
         await wire.send(b"GET / HTTP/1.1\r\nbroken\r\n\r\n")

@@ -134,7 +134,8 @@ async def test_there_is_a_bound_to_those_too(
     monkeypatch.setattr(refusing, "SPEAK_AFTER", 60)
     adapter = await start_adapter(server={"limits": {"connections": 1}})
     async with adapter.wire(), adapter.wire() as second, adapter.wire() as third:
-        async with adapter.wire() as fourth:
+        async with adapter.wire() as fourth:  # is told, too, and not waited for
+            assert (await fourth.response()).status == 503
             assert await fourth.closed()
         for wire in (second, third):
             await wire.request("GET", "/x")
