@@ -38,17 +38,6 @@ class HeadTooSlow(BadHttpMessage):
     """It has begun, and its end did not come."""
 
 
-class _Deaf:
-    """Behind what was no request, nothing is."""
-
-    def feed_data(self, data: bytes) -> Parsed:
-        return (), False, b""
-
-    def pause_reading(self) -> None: ...
-    def message_consumed(self) -> None: ...
-    def set_upgraded(self, val: bool) -> None: ...
-
-
 class AnyMethodParser(HttpRequestParserPy):
     """The slow parser, which takes every token as a method."""
 
@@ -82,6 +71,7 @@ class RequestParser:
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._between = True
         self._is_timed = True
+        self._is_over = False
         self._fault: HttpProcessingError | None = None
         self.head_bytes = 0
         """Received of a head whose end has not come."""
@@ -92,6 +82,8 @@ class RequestParser:
 
     def feed_data(self, data: bytes) -> Parsed:
         """Raises HttpProcessingError for what is no request; a body that becomes malformed fails its reader too."""
+        if self._is_over:  # behind what was no request, nothing is
+            return (), False, b""
         in_head = self._payload.is_eof()
         try:
             parsed = self._feed(data)
@@ -99,7 +91,7 @@ class RequestParser:
             if self._is_timed or len(data) > self._max_head or not messages:
                 self._watch_head(data, messages, in_head and not parsed[1])
         except HttpProcessingError as error:
-            self._parser = _Deaf()
+            self._is_over = True
             self._on_head(False)
             if not self._payload.is_eof():
                 self._payload.set_exception(RequestPayloadError(str(error)))
