@@ -12,7 +12,7 @@ Read it from the pure to the wired; each part imports only what stands above it:
     connector.py   aiohttp's connector, held to our limits; retries on other addresses
     origin.py      the client side: one origin server, exact targets, our errors
     spool/         objects on the local disk and their index
-    fill.py        one fetch of one object into the spool, and those who follow it
+    fill/          one fetch of one object into the spool, and those who follow it
     cache/         request -> Lease: reuse what is stored, join a fill, start one, compare, or pass
     server/        request -> lease -> plan -> delivery; and the relay for all that is not adapted
     admin/         health, metrics, status, purges

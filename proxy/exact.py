@@ -18,7 +18,7 @@ from aiohttp.http import RawResponseMessage, StreamWriter
 from multidict import CIMultiDict
 
 from proxy.errors import OriginMalformed
-from proxy.patience import patience
+from proxy.patience import Patience
 from proxy.semantics.fields import Fields, joined, parse_digits, serialize_head
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")  # the parser takes a bare LF from an origin (RFC 9112 section 2.2)
@@ -200,7 +200,7 @@ class _PatientWriter(StreamWriter):
 
     async def drain(self) -> None:
         if self._protocol.writing_paused:
-            async with patience(self._protocol.transport, self._idle):
+            async with Patience(self._protocol.transport, self._idle):
                 await super().drain()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-import proxy.server.app
+import proxy.server.process
 from proxy import __version__, cli
 from proxy.config import Config
 
@@ -39,7 +39,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         configs.append(config)
         return 0
 
-    monkeypatch.setattr(proxy.server.app, "run", run_service)
+    monkeypatch.setattr(proxy.server.process, "run", run_service)
     return configs
 
 

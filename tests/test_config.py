@@ -988,6 +988,7 @@ def test_the_schema_describes_every_key_and_shows_defaults_as_they_are_written()
         "name",
         "level",
         "rewrite",
+        "limits",
         "timeouts",
         "cache",
         "ranges",

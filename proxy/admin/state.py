@@ -18,7 +18,9 @@ from proxy.spool.scrub import Scrub
 
 @dataclass(slots=True)
 class State:
-    """`started` is in seconds since the epoch; `in_progress` gives how many requests are being answered."""
+    """`started` is in seconds since the epoch.  `in_progress` gives how many requests are being answered;
+    `connections`, what is known of those of clients.
+    """
 
     cache: Cache
     scrub: Scrub
@@ -26,6 +28,7 @@ class State:
     started: float
     in_progress: Callable[[], int]
     origins: Collection[Origin]
+    connections: Callable[[], dict[str, Any]]
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -46,6 +49,7 @@ class State:
             "ready": self.unready() is None,
             "unready_because": self.unready(),
             "requests_in_progress": self.in_progress(),
+            "connections": self.connections(),
             "spool": {
                 "path": str(spool.paths.root),
                 "objects": objects,

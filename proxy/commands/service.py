@@ -33,7 +33,7 @@ def serve(
     document = with_flags(document, origin=origin, listen=listen, admin=admin, spool=spool)
     settings = parse(document, os.environ)
     refuse(document, ground_problems(settings, document))
-    from proxy.server.app import run
+    from proxy.server.process import run
 
     sys.exit(run(settings))
 

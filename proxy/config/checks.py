@@ -31,6 +31,7 @@ def problems(document: Document) -> Iterator[Problem]:
     routes = document.get("routes")
     yield from _taken_addresses(document, listeners)
     yield from _object_size(document)
+    yield from _head_size(document)
     for name in names:
         yield from _loop(document, ("origins", name), listeners)
         yield from _fills(document, ("origins", name))
@@ -82,6 +83,14 @@ def _object_size(document: Document) -> Iterator[Problem]:
             f"{spool.max_object_size} is more than the spool holds; write max_size, {spool.max_size}, or less"
         )
         yield document.problem(("spool", "max_object_size"), message)
+
+
+def _head_size(document: Document) -> Iterator[Problem]:
+    server = _readable(Server, document.get("server"))
+    size = None if server is None else server.limits.head_size
+    if server is not None and size is not None and size < server.max_header_size:
+        message = f"{size} is less than one field may have; write max_header_size, {server.max_header_size}, or more"
+        yield document.problem(("server", "limits", "head_size"), message)
 
 
 def _loop(document: Document, path: Path, listeners: list[tuple[Path, Address]]) -> Iterator[Problem]:

@@ -60,12 +60,32 @@ Regex = Annotated[re.Pattern[str], PlainValidator(read_regex, json_schema_input_
 class ServerTimeouts(Section):
     """How long the server waits for clients."""
 
+    head: TimeoutValue = Duration(15)
+    """For the whole head of a request: from its first byte, on a new connection from its beginning."""
     send_idle: TimeoutValue = Duration(60)
     """A client that takes no byte, or sends none of a body it has announced, for this long is cut off."""
     drain: DurationValue = Duration(30)
     """On SIGTERM, running answers may finish within this time."""
     keep_alive: TimeoutValue = Duration(75)
     """An idle connection is closed after this time."""
+
+
+class ServerLimits(Section):
+    """What clients may take up.  Past it, they get 503 (connections), 431 (heads), or are cut off."""
+
+    connections: Annotated[int, PlainValidator(whole_number(1, 1_000_000), json_schema_input_type=int)] = 4096
+    """Open at the same time; fewer, if the limit of open files allows no more: that is in the log."""
+    connections_per_client: Annotated[
+        int, PlainValidator(whole_number(1, 1_000_000), json_schema_input_type=int)
+    ] = 1024
+    """Of one address (of IPv6: one /64).  Not for `trusted_proxies` and Unix sockets, which are many clients."""
+    fields: Annotated[int, PlainValidator(whole_number(16, 10_000), json_schema_input_type=int)] = 128
+    """Header fields of one request."""
+    head_size: SizeValue | None = None
+    """The request line and all fields of one request, together.  Default: four times `max_header_size`."""
+    send_rate: SizeValue = Size(100)
+    """In a second, on average over `send_idle`: a client that takes less of an answer, or sends less of a body, is
+    cut off.  `0B`: whatever it takes."""
 
 
 class Server(Section):
@@ -81,6 +101,7 @@ class Server(Section):
     """Peers whose `PURGE` is obeyed: networks, or `unix`.  Without any, it is a method like all others."""
     max_header_size: Annotated[SizeValue, Field(ge=1024, le=1024 * 1024)] = Size(8 * 1024)
     """The longest request line and the longest header field that are accepted; longer ones get 431 or 414."""
+    limits: ServerLimits = Field(default_factory=ServerLimits)
     timeouts: ServerTimeouts = Field(default_factory=ServerTimeouts)
     server_timing: Flag = False
     """Whether answers of adapted routes carry `Server-Timing: cache;dur=`, the milliseconds up to their head."""

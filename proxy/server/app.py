@@ -1,13 +1,10 @@
 """The wiring: a `Config` becomes a running service.  Nothing else puts the house's parts together."""
 
 import asyncio
-import os
-import resource
-import signal
 import socket
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import assert_never
@@ -24,23 +21,21 @@ from proxy.cache.cache import Cache
 from proxy.config import Config
 from proxy.config.addresses import Address, TcpAddress, UnixAddress
 from proxy.config.model import Origin as OriginSection
-from proxy.errors import AdapterError, ConnectTimeout, OriginDown
+from proxy.errors import ConnectTimeout, OriginDown
 from proxy.incidents import Incidents
 from proxy.origin import Origin
 from proxy.routes import RouteTable
-from proxy.server import logs
+from proxy.server.accepting import SPARE, SPARE_FOR_ADMIN, Acceptor, Site, Spare, Take
 from proxy.server.access import Access, Visit
 from proxy.server.adapting import Adapting
 from proxy.server.connection import Listener
+from proxy.server.entrance import Entrance
 from proxy.server.exchange import Exchange
 from proxy.server.handler import Handler
 from proxy.server.metrics import Metrics
 from proxy.server.purging import Purging
 from proxy.spool.scrub import Scrub
 from proxy.spool.spool import Spool
-
-BACKLOG = 1024
-"""Connections the kernel holds until we accept them."""
 
 CUT_WITHIN = 1.0
 """Seconds in which connections close whose answers were cut."""
@@ -130,7 +125,12 @@ async def start(config: Config) -> Service:
         )
         parts.push_async_callback(cache.close)
         registry = CollectorRegistry()
-        handler, listener, purging = _public_side(config, cache, origins, incidents, registry)
+        spare = Spare(SPARE)
+        parts.callback(spare.close)
+        handler, entrance, listener, purging = _public_side(
+            config, cache, origins, spare, incidents, registry
+        )
+        parts.callback(entrance.close)
         state = State(
             cache,
             scrub,
@@ -138,16 +138,28 @@ async def start(config: Config) -> Service:
             started=time.time(),
             in_progress=lambda: len(handler.running),
             origins=origins.values(),
+            connections=entrance.report,
         )
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
-        addresses = await _listen(public, config.server.listen)
+        door = partial(
+            Acceptor,
+            take=partial(entrance.take, listener.connection),
+            spare=spare,
+            incidents=incidents,
+            about="clients",
+            keep=SPARE_FOR_ADMIN,
+        )
+        addresses = await _listen(public, config.server.listen, door)
         admin_address = None
         if config.admin.listen is not None:
             app = admin_app(state, purging, await _admin_token(config))
             admin = web.AppRunner(app, access_log=None, shutdown_timeout=CUT_WITHIN)
             parts.push_async_callback(admin.cleanup)
-            [admin_address] = await _listen(admin, [config.admin.listen])
+            door = partial(
+                Acceptor, take=_admin_take(admin), spare=spare, incidents=incidents, about="admin", keep=0
+            )
+            [admin_address] = await _listen(admin, [config.admin.listen], door)
         service = Service(handler, cache, public, state, parts.pop_all(), drain=config.server.timeouts.drain)
     service.addresses, service.admin_address = addresses, admin_address
     return service
@@ -157,9 +169,10 @@ def _public_side(
     config: Config,
     cache: Cache,
     origins: dict[str, Origin],
+    spare: Spare,
     incidents: Incidents,
     registry: CollectorRegistry,
-) -> tuple[Handler, Listener, Purging]:
+) -> tuple[Handler, Entrance, Listener, Purging]:
     """What clients talk to."""
     server, routes = config.server, RouteTable(config)
     metrics = Metrics(registry)
@@ -184,6 +197,7 @@ def _public_side(
         name=server.name,
         trusted=server.trusted_proxies,
         send_idle=server.timeouts.send_idle,
+        send_rate=server.limits.send_rate,
     )
     metrics.in_progress.set_function(lambda: len(handler.running))
 
@@ -192,62 +206,44 @@ def _public_side(
         exchange.status = status
         access.record(exchange, visit)
 
+    entrance = Entrance(
+        spare,
+        metrics,
+        incidents,
+        name=server.name,
+        connections=server.limits.connections,
+        per_client=server.limits.connections_per_client,
+        trusted=server.trusted_proxies,
+        others=2 * sum(section.max_connections for section in config.origins.values()),
+    )
     listener = Listener(
         handler,
         name=server.name,
         on_refusal=refused,
+        on_timeout=entrance.note_timeout,
         keepalive_timeout=server.timeouts.keep_alive,
+        head=server.timeouts.head,
+        max_head=server.limits.head_size or 4 * server.max_header_size,
         max_line_size=server.max_header_size,
         max_field_size=server.max_header_size,
+        max_headers=server.limits.fields,
         auto_decompress=False,
     )
-    return handler, listener, purging
+    return handler, entrance, listener, purging
+
+
+def _admin_take(admin: web.BaseRunner) -> Take:
+    def take(sock: socket.socket, peer: str) -> asyncio.Protocol:
+        assert admin.server is not None, "it is set up before it listens"
+        return admin.server()
+
+    return take
 
 
 async def _admin_token(config: Config) -> Token:
     if config.admin.token is not None:
         return Token.configured(config.admin.token)
     return await asyncio.to_thread(Token.fresh, Path(config.spool.path))
-
-
-def run(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; the process' exit status."""
-    listener = logs.configure(level=config.logging.level, style=config.logging.format)
-    _raise_descriptor_limit()
-    try:
-        return asyncio.run(_serve(config))
-    finally:
-        listener.stop()
-
-
-def _raise_descriptor_limit() -> None:
-    """As far as we may: a client costs one, a body that is read another."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    except (ValueError, OSError) as error:  # macOS takes no "unlimited", a sandbox no change at all
-        _log.warning("the limit of open files stays as it is", why=str(error))
-
-
-async def _serve(config: Config) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        service = await start(config)
-    except (AdapterError, OSError) as error:
-        _log.error("cannot start", why=str(error))
-        return 1
-    _log.info("serving", addresses=service.addresses, admin=service.admin_address, spool=config.spool.path)
-    _notify("READY=1")
-    await stop.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)  # a second signal ends it at once
-    _log.info("stopping", drain=config.server.timeouts.drain)
-    _notify("STOPPING=1")
-    await service.stop()
-    return 0
 
 
 def _origin(name: str, section: OriginSection, incidents: Incidents) -> Origin:
@@ -267,22 +263,31 @@ def _origin(name: str, section: OriginSection, incidents: Incidents) -> Origin:
     )
 
 
-async def _listen(runner: web.BaseRunner, addresses: Sequence[Address]) -> list[str]:
+async def _listen(
+    runner: web.BaseRunner, addresses: Sequence[Address], accept: Callable[[socket.socket], Acceptor]
+) -> list[str]:
     """Open the listeners; their URLs."""
     await runner.setup()
     urls = []
     for address in addresses:
-        site: web.BaseSite
-        match address:
-            case TcpAddress(host, port):
-                site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_address=True)
-            case UnixAddress(path):
-                site = web.UnixSite(runner, path, backlog=BACKLOG)
-            case _:
-                assert_never(address)
+        site = Site(runner, await _bind(address), accept)
         await site.start()
         urls.append(_url(address, runner))
     return urls
+
+
+async def _bind(address: Address) -> asyncio.Server:
+    """A server that does not serve: it knows how to bind to all that a name stands for."""
+    loop = asyncio.get_running_loop()
+    match address:
+        case TcpAddress(host, port):
+            return await loop.create_server(
+                asyncio.Protocol, host, port, reuse_address=True, start_serving=False
+            )
+        case UnixAddress(path):
+            return await loop.create_unix_server(asyncio.Protocol, path, start_serving=False)
+        case _:
+            assert_never(address)
 
 
 def _url(address: Address, runner: web.BaseRunner) -> str:
@@ -290,13 +295,3 @@ def _url(address: Address, runner: web.BaseRunner) -> str:
         return str(address)
     bound = runner.addresses[-1]
     return str(URL.build(scheme="http", host=address.host, port=bound[1], path="/"))
-
-
-def _notify(state: str) -> None:
-    """Tell the service manager (sd_notify(3)); nothing where there is none."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.connect("\0" + path[1:] if path.startswith("@") else path)
-        sock.send(state.encode())

@@ -1,10 +1,11 @@
-"""aiohttp's server, where its answer to a broken request would not be ours."""
+"""aiohttp's server, where its answer to a broken request would not be ours, and where it would wait for ever."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from aiohttp import web
@@ -17,34 +18,65 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from proxy.exact import describe
+from proxy.patience import TakesTooLittle, Watch, reset
 from proxy.semantics.cache_status import CacheStatus, render
 from proxy.server.exchange import Exchange
-from proxy.server.parsing import AnyMethodParser, RequestParser
+from proxy.server.limits import Place
+from proxy.server.parsing import AnyMethodParser, HeadTooLarge, HeadTooSlow, RequestParser
 
 REFUSAL_TIMEOUT = 5.0
 """Seconds that a client has to take a refusal."""
+LINGER = 2.0
+"""Seconds that it has then to close: what it still sends must not reset the connection, and the answer be lost."""
+READ_SIZE = 64 << 10
+"""Bytes read at a time; what a client may send ahead is a piece of that size and `AHEAD` requests."""
+AHEAD = 2
 
 _NO_URL: Final = URL("/")
 
 OnRefusal = Callable[[web.BaseRequest, int, str, str], None]
 """Told of each request that was no HTTP: status, reason, and why in the parser's words."""
 
+OnTimeout = Callable[[str], None]
+"""Told of each connection that ends by a limit of time, and which: head, keep_alive, send_idle, send_rate."""
+
 _log = structlog.stdlib.get_logger("server")
 
 
 class Connection(RequestHandler):
-    """One client's connection.  `max_line_size` and `max_field_size` are bytes; longer ones get 414 and 431."""
+    """One client's connection, at this `place`.
+
+    `max_line_size` and `max_field_size` are bytes, `max_headers` a number; what has more gets 414 and 431, and so has
+    a head of more than `max_head` bytes.  One that is not there after `head` seconds gets 408.
+    """
 
     def __init__(
-        self, listener: "Listener", *, max_line_size: int, max_field_size: int, **settings: Any
+        self,
+        listener: "Listener",
+        place: Place,
+        *,
+        head: float,
+        max_head: int,
+        max_line_size: int,
+        max_field_size: int,
+        max_headers: int,
+        **settings: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
         # The parser's complaint names only the limit: one byte tells fields from request lines.
         settings |= {"max_line_size": max_line_size, "max_field_size": max_field_size + 1}
-        super().__init__(listener, loop=loop, **settings)
-        self._name = listener.name
+        super().__init__(listener, loop=loop, max_headers=max_headers, **settings)
+        self.name = listener.name
+        self._place = place
         self._on_refusal = listener.on_refusal
+        self._on_timeout = listener.on_timeout
         self._longest_line = max_line_size
+        self._max_msg_queue_size = AHEAD
+        self._msg_queue_resume_size = AHEAD // 2
+        self._head = head
+        self._head_due: asyncio.TimerHandle | None = None
+        self._rest: Watch | None = None
+        self._lingering: asyncio.Future[None] | None = None
 
         def make_slow() -> AnyMethodParser:
             return AnyMethodParser(
@@ -52,7 +84,7 @@ class Connection(RequestHandler):
                 loop,
                 self._read_bufsize,
                 max_line_size=self.max_line_size,
-                max_headers=self.max_headers,
+                max_headers=self.max_headers + 2,  # it counts the request line and the blank one
                 max_field_size=self.max_field_size,
                 payload_exception=RequestPayloadError,
                 auto_decompress=False,
@@ -60,14 +92,74 @@ class Connection(RequestHandler):
             )
 
         assert self._parser is not None
-        self._parser = RequestParser(self._parser, make_slow)  # type: ignore[assignment]  # all it needs
+        self._requests = RequestParser(
+            cast("Any", self._parser), make_slow, max_head=max_head, on_head=self._time_head
+        )
+        self._parser = self._requests  # type: ignore[assignment]  # all it needs
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        transport.max_size = READ_SIZE  # type: ignore[attr-defined]  # asyncio's own; else four times that
+        self._time_head(True)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._place.leave()
+        self._time_head(False)
+        if self._rest is not None:
+            self._rest.stop()
+        super().connection_lost(exc)
 
     def close(self) -> None:
         """The service ends: an idle connection goes now (aiohttp would keep it), a busy one after its answer."""
         idle = self._waiter is not None and not self._waiter.done()
         super().close()
+        if self._lingering is not None:
+            self._lingering.cancel()
         if idle and self.transport is not None:
             self.transport.close()
+
+    # Limits of time
+
+    def _time_head(self, begun: bool) -> None:
+        if self._head_due is not None:
+            self._head_due.cancel()
+        self._head_due = self._loop.call_later(self._head, self._end_head) if begun else None
+
+    def _end_head(self) -> None:
+        """It has taken too long: 408, behind the answers that are due before; nothing, if nothing has come."""
+        self._head_due = None
+        self._on_timeout("head")
+        if self._requests.head_bytes:
+            self._requests.fail(HeadTooSlow("the head did not come in time"))
+            self.data_received(b"")
+        else:
+            self.force_close()
+
+    def _process_keepalive(self) -> None:
+        was_open = not self._force_close
+        super()._process_keepalive()
+        if was_open and self._force_close:
+            self._on_timeout("keep_alive")
+
+    def watch_rest(self, send_idle: float, send_rate: float) -> None:
+        """See to it that the client takes what is written already, although nobody waits for that."""
+        transport = self.transport
+        if self._rest is not None:
+            self._rest.stop()
+
+        def too_slow(error: TimeoutError) -> None:
+            if self._request_in_progress or transport is None or not transport.get_write_buffer_size():
+                return  # all is taken, or somebody waits again
+            self.note_slow(error)
+            reset(transport)
+
+        self._rest = Watch(transport, send_idle, too_slow, rate=send_rate)
+
+    def note_slow(self, error: TimeoutError) -> None:
+        """The connection ends, because its client takes so little."""
+        self._on_timeout("send_rate" if isinstance(error, TakesTooLittle) else "send_idle")
+
+    # What is no request
 
     def handle_error(
         self,
@@ -85,7 +177,12 @@ class Connection(RequestHandler):
                 request.transport.abort()  # the answer has begun; nobody shall take it for a whole one
             raise ConnectionError("an answer is half sent, an error cannot follow it")
         self._on_refusal(request, status, reason, describe(exc) if exc is not None else message or reason)
-        return _Refusal(request, status, reason, self._name)  # type: ignore[return-value]  # all it needs
+        return _Refusal(request, status, reason, self)  # type: ignore[return-value]  # all it needs
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """The rest of a body that was no HTTP is told as its request's failure, and is no fault of ours."""
+        if not isinstance(kw.get("exc_info"), RequestPayloadError):
+            super().log_exception(*args, **kw)
 
     def _fault(self, status: int, error: BaseException | None) -> tuple[int, str]:
         match error:
@@ -93,6 +190,10 @@ class Connection(RequestHandler):
                 return 414, "target-too-long"
             case LineTooLong():
                 return 431, "header-too-large"
+            case HeadTooLarge():
+                return 431, "head-too-large"
+            case HeadTooSlow():
+                return 408, "head-timeout"
             case BadHttpMessage(message="Too many headers received"):
                 return 431, "too-many-fields"
             case _ if status == 400:
@@ -100,13 +201,25 @@ class Connection(RequestHandler):
             case _:
                 return status, "internal-error"
 
+    async def linger(self) -> None:
+        """Say that this was the last answer, and throw away what comes, until the client closes."""
+        if self.transport is None or self.transport.is_closing() or not self.transport.can_write_eof():
+            return
+        self.transport.write_eof()
+        self.transport.resume_reading()
+        self._lingering = self._loop.create_future()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await asyncio.wait({self._lingering})
+
 
 class _Refusal:
     """To aiohttp, a handler's response."""
 
     keep_alive = False
 
-    def __init__(self, request: web.BaseRequest, status: int, reason: str, name: str) -> None:
+    def __init__(self, request: web.BaseRequest, status: int, reason: str, connection: Connection) -> None:
+        self._connection = connection
         self._exchange = Exchange(request, send_idle=REFUSAL_TIMEOUT)
         self._exchange.keep_alive = False
         self._status = status
@@ -115,7 +228,7 @@ class _Refusal:
             {
                 "Content-Type": "text/plain; charset=utf-8",
                 "Cache-Control": "no-store",
-                "Cache-Status": render(name, CacheStatus(detail=reason)),
+                "Cache-Status": render(connection.name, CacheStatus(detail=reason)),
             }
         )
 
@@ -124,13 +237,18 @@ class _Refusal:
 
     async def write_eof(self) -> None:
         exchange = self._exchange
-        await exchange.start(self._status, self._fields, length=len(self._body), now=int(time.time()))
-        await exchange.write(self._body)
-        await exchange.finish()
+        try:
+            await exchange.start(self._status, self._fields, length=len(self._body), now=int(time.time()))
+            await exchange.write(self._body)
+            await exchange.finish()
+        except TimeoutError as error:
+            exchange.end_slow(error)
+        else:
+            await self._connection.linger()
 
 
 class Listener(web.Server):
-    """Makes a `Connection` for each client.  `settings` are RequestHandler's."""
+    """Makes a `Connection` for each client.  `settings` are its own, and RequestHandler's."""
 
     def __init__(
         self,
@@ -138,11 +256,13 @@ class Listener(web.Server):
         *,
         name: str,
         on_refusal: OnRefusal,
+        on_timeout: OnTimeout,
         **settings: Any,
     ) -> None:
         super().__init__(handler, handler_cancellation=True)
         self.name = name
         self.on_refusal = on_refusal
+        self.on_timeout = on_timeout
         self._settings = settings
 
     def _make_request(
@@ -161,5 +281,6 @@ class Listener(web.Server):
             message = message._replace(url=_NO_URL)
         return super()._make_request(message, payload, protocol, writer, task)
 
-    def __call__(self) -> Connection:
-        return Connection(self, access_log=None, **self._settings)
+    def connection(self, place: Place) -> Connection:
+        """For a client that has this place."""
+        return Connection(self, place, access_log=None, **self._settings)

@@ -7,15 +7,14 @@ already.
 
 import asyncio
 import socket
-import struct
 from http import HTTPStatus
-from typing import cast
+from typing import Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
-from proxy.patience import give_up_after, patience
+from proxy.patience import Patience, give_up_after, reset
 from proxy.semantics.fields import Fields, end_to_end, format_http_date, serialize_head
 from proxy.spool.body import Body
 
@@ -25,10 +24,22 @@ HEAD_DELAY = 0.01
 """Seconds that a head waits for the body's first bytes."""
 
 
-class Exchange:
-    """`send_idle` is how many seconds a client may take no byte, or send none of its body."""
+class Line(Protocol):
+    """What an exchange asks of its connection, besides what aiohttp's has."""
 
-    def __init__(self, request: web.BaseRequest, *, send_idle: float) -> None:
+    def watch_rest(self, send_idle: float, send_rate: float) -> None:
+        """See to it that the client takes what is written already."""
+
+    def note_slow(self, error: TimeoutError) -> None:
+        """The connection ends, because its client takes so little."""
+
+
+class Exchange:
+    """`send_idle` is how many seconds a client may take no byte, or send none of its body.  `send_rate` is how many
+    bytes it must take in a second, on average over so many.
+    """
+
+    def __init__(self, request: web.BaseRequest, *, send_idle: float, send_rate: float = 0) -> None:
         self.request = request
         self.status = 0
         self.fields: Fields = CIMultiDict()
@@ -37,6 +48,8 @@ class Exchange:
         self.aborted = False
         self._writer = cast("StreamWriter", request.writer)
         self.send_idle = send_idle
+        self.send_rate = send_rate
+        self._waiting: Patience | None = None
         self._head = b""
         self._head_due: asyncio.TimerHandle | None = None
         self._body_allowed = True
@@ -53,6 +66,8 @@ class Exchange:
     def interim(self, status: int, reason: str, fields: Fields) -> None:
         """Send a 1xx, if the client can take one now (RFC 9110 section 15.2)."""
         transport = self.request.transport
+        if self.request.protocol.writing_paused and status != 100:
+            return  # nobody needs it, and nobody bounds how many there are
         if not self.started and transport is not None and self.request.version >= (1, 1):
             transport.write(serialize_head(f"HTTP/1.1 {status} {reason}", end_to_end(fields)))
 
@@ -121,7 +136,7 @@ class Exchange:
         await self._flush_head()
         transport = self._transport()
         try:
-            async with patience(transport, self.send_idle):
+            async with self._patience():
                 sent = await asyncio.get_running_loop().sendfile(
                     transport,
                     body,  # type: ignore[arg-type]  # all it needs
@@ -142,7 +157,7 @@ class Exchange:
         """The answer is whole."""
         await self._flush_head()
         if self._writer.chunked:
-            async with patience(self.request.transport, self.send_idle):
+            async with self._patience():
                 await self._writer.write_eof()
         self._limit_rest()
 
@@ -165,16 +180,15 @@ class Exchange:
             self._limit_rest()
             self.request.transport.close()
 
+    def end_slow(self, error: TimeoutError) -> None:
+        """Reset the connection of a client that takes too little."""
+        self._line.note_slow(error)
+        self.abort()
+
     def abort(self) -> None:
         """Reset the connection: for clients that take nothing any more."""
         self._give_up()
-        transport = self.request.transport
-        if transport is None:
-            return
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
+        reset(self.request.transport)
 
     def _give_up(self) -> None:
         self._take_head()
@@ -186,6 +200,16 @@ class Exchange:
         transport = self.request.transport
         if transport is not None and not transport.is_closing() and transport.get_write_buffer_size():
             give_up_after(transport, self.send_idle)
+            self._line.watch_rest(self.send_idle, self.send_rate)
+
+    @property
+    def _line(self) -> Line:
+        return cast("Line", self.request.protocol)
+
+    def _patience(self) -> Patience:
+        if self._waiting is None:
+            self._waiting = Patience(self.request.transport, self.send_idle, rate=self.send_rate)
+        return self._waiting
 
     def can_send_files(self) -> bool:
         """Is the way to the client a plain TCP socket, with no framing of ours in the body?"""
@@ -202,7 +226,7 @@ class Exchange:
     async def _send(self, data: bytes | bytearray) -> None:
         await self._writer.write(data, drain=False)
         if self.request.protocol.writing_paused:
-            async with patience(self.request.transport, self.send_idle):
+            async with self._patience():
                 await self._writer.drain()
 
     def _send_head_alone(self) -> None:

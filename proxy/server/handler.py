@@ -32,7 +32,7 @@ _log = structlog.stdlib.get_logger("server")
 
 
 class Handler:
-    """`send_idle` is in seconds."""
+    """`send_idle` is in seconds, `send_rate` in bytes a second, as for `Exchange`."""
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Handler:
         name: str,
         trusted: Sequence[Network],
         send_idle: float,
+        send_rate: float,
     ) -> None:
         self._routes = routes
         self._origins = origins
@@ -54,6 +55,7 @@ class Handler:
         self._name = name
         self._trusted = trusted
         self._send_idle = send_idle
+        self._send_rate = send_rate
         self._running: dict[asyncio.Task[object], Exchange] = {}
         self._ending = asyncio.Event()
 
@@ -69,7 +71,8 @@ class Handler:
             exchange.keep_alive = False
 
     async def __call__(self, request: web.BaseRequest) -> Exchange:
-        exchange, visit = Exchange(request, send_idle=self._send_idle), Visit()
+        exchange = Exchange(request, send_idle=self._send_idle, send_rate=self._send_rate)
+        visit = Visit()
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = exchange
@@ -77,9 +80,12 @@ class Handler:
             exchange.keep_alive = False
         try:
             await self._answer_or_refuse(exchange, visit)
-        except (ConnectionError, TimeoutError) as error:
-            visit.reason = "send-timeout" if isinstance(error, TimeoutError) else "client-gone"
+        except ConnectionError:
+            visit.reason = "client-gone"
             exchange.abort()
+        except TimeoutError as error:
+            visit.reason = "send-timeout"
+            exchange.end_slow(error)
         except asyncio.CancelledError:
             visit.reason = "stopped" if self._ending.is_set() else "client-gone"
             exchange.cut_short()

@@ -15,6 +15,9 @@ Format = Literal["json", "console", "combined"]
 MOST_WAITING = 10_000
 """Lines that wait to be written; where the reader of them is stuck, those that come then are lost."""
 
+LAST_LINES = 2.0
+"""Seconds that the last lines have to be written."""
+
 _log = structlog.stdlib.get_logger("logs")
 
 
@@ -40,7 +43,22 @@ class _Handover(QueueHandler):
         return record
 
 
-def configure(*, level: str, style: Literal["auto", "json", "console", "combined"]) -> QueueListener:
+class Writing(QueueListener):
+    """The thread that writes.  `stuck` after `stop`: who reads the lines does not, and some are lost."""
+
+    stuck = False
+
+    def stop(self) -> None:
+        thread = self._thread  # QueueListener.stop would wait for it without a limit
+        if thread is None:
+            return
+        self.enqueue_sentinel()
+        thread.join(LAST_LINES)
+        self.stuck = thread.is_alive()
+        self._thread = None
+
+
+def configure(*, level: str, style: Literal["auto", "json", "console", "combined"]) -> Writing:
     """Send all logging to standard error in one form.  Stop the listener at the end, to see the last lines."""
     terminal = sys.stderr.isatty()
     if style == "auto":
@@ -74,7 +92,7 @@ def configure(*, level: str, style: Literal["auto", "json", "console", "combined
     root.handlers[:] = [_Handover(lines)]
     root.setLevel(level.upper())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    listener = QueueListener(lines, output)
+    listener = Writing(lines, output)
     listener.start()
     return listener
 

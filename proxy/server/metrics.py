@@ -35,3 +35,23 @@ class Metrics:
         self.in_progress = Gauge(
             "range_adapter_requests_in_progress", "Requests being answered now.", registry=registry
         )
+        self.connections = Gauge(
+            "range_adapter_connections", "Open connections of clients.", registry=registry
+        )
+        self.max_connections = Gauge(
+            "range_adapter_max_connections",
+            "The limit, server.limits.connections, or what the open files allow.",
+            registry=registry,
+        )
+        self.refused_connections = Counter(
+            "range_adapter_refused_connections",
+            "Connections of clients that were refused, by the limit that they met.",
+            ("limit",),
+            registry=registry,
+        )
+        self.timed_out_connections = Counter(
+            "range_adapter_timed_out_connections",
+            "Connections of clients that were ended because they were too slow, or idle, by the limit.",
+            ("limit",),
+            registry=registry,
+        )

@@ -1,11 +1,12 @@
 """aiohttp's request parsing, with what it lacks for a proxy.
 
 The fast parser knows a fixed list of methods; HTTP does not (RFC 9110 section 9.1).  It refuses targets that are
-not ASCII, which old clients send.  And it forgets to tell the reader of a body that the rest of it is no HTTP.
+not ASCII, which old clients send.  It limits lines and their number, but neither a head's size nor its time.  And it
+forgets to tell the reader of a body that the rest of it is no HTTP.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from aiohttp.http import HttpProcessingError, RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, InvalidURLError
@@ -15,7 +16,8 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from proxy.semantics.fields import MAX_LENGTH, parse_digits
 
-Parsed = tuple[Any, bool, bytes]
+Messages = Sequence[tuple[RawRequestMessage, StreamReader]]
+Parsed = tuple[Messages, bool, bytes]
 """Messages with their payloads, whether the connection was upgraded, and the bytes behind that."""
 
 
@@ -26,6 +28,14 @@ class Parser(Protocol):
     def pause_reading(self) -> None: ...
     def message_consumed(self) -> None: ...
     def set_upgraded(self, val: bool) -> None: ...
+
+
+class HeadTooLarge(BadHttpMessage):
+    """All its fields together."""
+
+
+class HeadTooSlow(BadHttpMessage):
+    """It has begun, and its end did not come."""
 
 
 class AnyMethodParser(HttpRequestParserPy):
@@ -45,30 +55,75 @@ class RequestParser:
     That works where we know for sure that a request begins: at the beginning of what was received last, behind a
     request that came alone and ended with an empty line.  Elsewhere such a request gets 400, and can be sent on a
     new connection.
+
+    Heads are at most `max_head` bytes.  `on_head` is called with True when one has begun and its end has not come,
+    and with False when it has; the first one begins with the connection.  What comes in one piece with the end of
+    something else is not looked at: such a head begins with its next piece.
     """
 
-    def __init__(self, fast: Parser, make_slow: Callable[[], Parser]) -> None:
+    def __init__(
+        self, fast: Parser, make_slow: Callable[[], Parser], *, max_head: int, on_head: Callable[[bool], None]
+    ) -> None:
         self._parser: Parser = fast
         self._make_slow: Callable[[], Parser] | None = make_slow
+        self._max_head = max_head
+        self._on_head = on_head
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._between = True
+        self._is_timed = True
+        self._is_over = False
+        self._fault: HttpProcessingError | None = None
+        self.head_bytes = 0
+        """Received of a head whose end has not come."""
+
+    def fail(self, fault: HttpProcessingError) -> None:
+        """Raise this the next time, as if it had been received."""
+        self._fault = fault
 
     def feed_data(self, data: bytes) -> Parsed:
         """Raises HttpProcessingError for what is no request; a body that becomes malformed fails its reader too."""
+        if self._is_over:  # behind what was no request, nothing is
+            return (), False, b""
+        in_head = self._payload.is_eof()
         try:
             parsed = self._feed(data)
+            messages = parsed[0]
+            if self._is_timed or len(data) > self._max_head or not messages:
+                self._watch_head(data, messages, in_head and not parsed[1])
         except HttpProcessingError as error:
+            self._is_over = True
+            self._on_head(False)
             if not self._payload.is_eof():
                 self._payload.set_exception(RequestPayloadError(str(error)))
                 self._payload.feed_eof()  # nobody shall wait for the rest of it
             raise
-        messages = parsed[0]
         if messages:
             self._payload = messages[-1][1]
         self._between = len(messages) == 1 and self._payload.is_eof() and data.endswith(b"\r\n\r\n")
         return parsed
 
+    def _watch_head(self, data: bytes, messages: Messages, in_head: bool) -> None:
+        if messages:
+            if (
+                self.head_bytes + len(data) > self._max_head
+                and max(map(_head_size, messages)) > self._max_head
+            ):
+                raise HeadTooLarge("the head is too large")
+            self.head_bytes = 0
+            if self._is_timed:
+                self._is_timed = False
+                self._on_head(False)
+        elif in_head and (self.head_bytes or data.strip(b"\r\n")):  # blank lines before a head are none of it
+            self.head_bytes += len(data)
+            if self.head_bytes > self._max_head:
+                raise HeadTooLarge("the head is too large")
+            if not self._is_timed:
+                self._is_timed = True
+                self._on_head(True)
+
     def _feed(self, data: bytes) -> Parsed:
+        if self._fault is not None:
+            raise self._fault
         try:
             return self._parser.feed_data(data)
         except (BadHttpMethod, InvalidURLError):
@@ -85,3 +140,8 @@ class RequestParser:
 
     def set_upgraded(self, val: bool) -> None:
         self._parser.set_upgraded(val)
+
+
+def _head_size(message: tuple[RawRequestMessage, StreamReader]) -> int:
+    head = message[0]
+    return len(head.path) + sum(len(name) + len(value) + 4 for name, value in head.raw_headers)

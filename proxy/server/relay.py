@@ -28,6 +28,8 @@ class Relay:
         self._go_ahead = asyncio.Event()
         self._response: OriginResponse | None = None
         self._stalled: UploadTimeout | None = None
+        self._came = 0  # of the body, while we waited so many seconds for it
+        self._waited = 0.0
 
     async def ask(self, method: str, target: str, fields: Fields) -> OriginResponse:
         """Send the request with the client's body, if it has one.  Raises AdapterError."""
@@ -74,7 +76,11 @@ class Relay:
         await exchange.switch(fields, joined(response.fields, "Upgrade") or "", now=now)
         protocol = exchange.request.protocol
         exchange.body_bytes, _ = await tunnel(
-            protocol, origin, send_idle=exchange.send_idle, ending=self._ending
+            protocol,
+            origin,
+            send_idle=exchange.send_idle,
+            send_rate=exchange.send_rate,
+            ending=self._ending,
         )
 
     def _interim(self, status: int, reason: str, fields: Fields) -> None:
@@ -102,9 +108,18 @@ class Relay:
             yield piece
 
     async def _next_piece(self) -> bytes:
+        exchange, loop = self._exchange, asyncio.get_running_loop()
+        begun = loop.time()
         try:
-            async with asyncio.timeout(self._exchange.send_idle):
-                return await self._exchange.request.content.readany()
+            async with asyncio.timeout(exchange.send_idle):
+                piece = await exchange.request.content.readany()
+            self._came += len(piece)
+            self._waited += loop.time() - begun
+            if self._waited >= exchange.send_idle:
+                if piece and self._came < exchange.send_rate * self._waited:
+                    raise TimeoutError
+                self._came, self._waited = 0, 0.0
+            return piece
         except TimeoutError:
             self._stalled = UploadTimeout("the client stopped sending the request's body")
             if self._response is not None:

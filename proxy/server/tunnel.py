@@ -8,7 +8,7 @@ from aiohttp.http import StreamWriter
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from proxy.patience import give_up_after, patience
+from proxy.patience import Patience, give_up_after
 
 BUFFER = 64 << 10
 """Bytes held for each direction before its sender is paused."""
@@ -29,19 +29,25 @@ class _Inlet:
 
 
 async def tunnel(
-    client: RequestHandler, origin: ResponseHandler, *, send_idle: float, ending: asyncio.Event
+    client: RequestHandler,
+    origin: ResponseHandler,
+    *,
+    send_idle: float,
+    send_rate: float,
+    ending: asyncio.Event,
 ) -> tuple[int, int]:
     """Carry bytes between two upgraded connections.  Returns how many went to the client and to the origin.
 
     Either side may be silent for as long as it likes, but must take what the other sends within `send_idle`
-    seconds.  Nothing tells when a tunnel would be done: it ends at once when `ending` is set.
+    seconds, and `send_rate` bytes of it in a second.  Nothing tells when a tunnel would be done: it ends at once
+    when `ending` is set.
     """
     loop = asyncio.get_running_loop()
     from_client, from_origin = _Inlet(client, loop), _Inlet(origin, loop)
     client.set_parser(from_client)  # type: ignore[arg-type]  # it wants a WebSocketReader, and uses these two methods
     origin.set_parser(from_origin, from_origin.reader)
-    to_client = asyncio.create_task(_carry(from_origin.reader, client, send_idle))
-    to_origin = asyncio.create_task(_carry(from_client.reader, origin, send_idle))
+    to_client = asyncio.create_task(_carry(from_origin.reader, client, send_idle, send_rate))
+    to_origin = asyncio.create_task(_carry(from_client.reader, origin, send_idle, send_rate))
     tasks = {to_client, to_origin, asyncio.create_task(ending.wait())}
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -54,13 +60,14 @@ async def tunnel(
     return _carried(to_client), _carried(to_origin)
 
 
-async def _carry(reader: StreamReader, outlet: BaseProtocol, send_idle: float) -> int:
+async def _carry(reader: StreamReader, outlet: BaseProtocol, send_idle: float, send_rate: float) -> int:
     writer = StreamWriter(outlet, asyncio.get_running_loop())
+    patience = Patience(outlet.transport, send_idle, rate=send_rate)
     try:
         while data := await reader.readany():
             await writer.write(data, drain=False)
             if outlet.writing_paused:
-                async with patience(outlet.transport, send_idle):
+                async with patience:
                     await writer.drain()
     except TimeoutError:
         if outlet.transport is not None:

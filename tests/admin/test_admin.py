@@ -107,6 +107,10 @@ async def test_no_client_makes_a_label(adapter: Adapter, origin: ScriptedOrigin)
         "cache": {"uri-miss", "method", "none"},
         "reason": {"malformed-request"},
         "origin": {"legacy"},
+        "limit": {
+            *("connections", "connections_per_client", "descriptors"),
+            *("head", "keep_alive", "send_idle", "send_rate"),
+        },
     }
     for values in (await samples(adapter)).values():
         for labels, _ in values:

@@ -19,6 +19,7 @@ from proxy.errors import ClientError
 from proxy.exact import OriginProtocol, OriginRequest, Sending, sending_now
 from proxy.origin import MAX_FIELDS, MAX_HEAD_LINE
 from proxy.server.connection import Connection, Listener
+from proxy.server.limits import Gate, Place
 from proxy.server.reading import read_request
 
 LONGEST: Final = 8 << 10
@@ -110,11 +111,15 @@ def _connection() -> tuple[Listener, Connection]:
         never,
         name="fuzz",
         on_refusal=lambda *_: None,
+        on_timeout=lambda *_: None,
+        head=60.0,
+        max_head=1 << 20,
+        max_headers=MAX_FIELDS,
         max_line_size=LONGEST,
         max_field_size=LONGEST,
         auto_decompress=False,
     )
-    connection = listener()
+    connection = listener.connection(Place(Gate(1, per_client=1, trusted=(), on_refused=lambda *_: None), ""))
     connection.transport = _Transport()
     return listener, connection
 

@@ -26,9 +26,16 @@ class Process:
     @property
     def url(self) -> str:
         """Where it listens; known once it is ready."""
-        found = re.search(r"http://127\.0\.0\.1:\d+/", self.errors)
+        return self._urls()[0]
+
+    @property
+    def admin_url(self) -> str:
+        return self._urls()[1]
+
+    def _urls(self) -> list[str]:
+        found = re.findall(r"http://127\.0\.0\.1:\d+/", self.errors)
         assert found, self.errors
-        return found[0]
+        return found
 
     async def ready(self) -> None:
         assert await self.notice() == "READY=1"
@@ -62,11 +69,18 @@ class Process:
 
 @asynccontextmanager
 async def serving(
-    origin: ScriptedOrigin, folder: Path, *, drain: str = "5s", style: str = "json"
+    origin: ScriptedOrigin,
+    folder: Path,
+    *,
+    drain: str = "5s",
+    style: str = "json",
+    admin: str | None = None,
+    limits: dict[str, int] | None = None,
+    open_files: int | None = None,
 ) -> AsyncIterator[Process]:
     config = {
-        "server": {"listen": "127.0.0.1:0", "timeouts": {"drain": drain}},
-        "admin": {"listen": None},
+        "server": {"listen": "127.0.0.1:0", "timeouts": {"drain": drain}, "limits": limits or {}},
+        "admin": {"listen": admin},
         "spool": {"path": str(folder / "spool"), "min_free": "0B"},
         "origins": {"legacy": {"url": origin.url}},
         "logging": {"format": style},
@@ -76,7 +90,9 @@ async def serving(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.bind(str(folder / "notify"))
         notices.setblocking(False)
+        limited = () if open_files is None else ("sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh")
         process = await asyncio.create_subprocess_exec(
+            *limited,
             sys.executable,
             *("-X", "dev", "-W", "error", "-m", "proxy", "serve", str(path)),
             env={**os.environ, "NOTIFY_SOCKET": str(folder / "notify")},

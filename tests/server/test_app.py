@@ -9,7 +9,7 @@ import pytest
 from proxy.cache.cache import Cache
 from proxy.errors import SpoolError
 from proxy.origin import Origin
-from proxy.server import app
+from proxy.server import app, process
 from proxy.spool.spool import Spool
 from tests.conftest import StartAdapter
 
@@ -84,4 +84,4 @@ def test_a_limit_that_cannot_be_raised_prevents_no_start(
         raise error
 
     monkeypatch.setattr(resource, "setrlimit", refuse)
-    app._raise_descriptor_limit()
+    process._raise_descriptor_limit()

@@ -1,8 +1,10 @@
 """The end: running answers finish within `drain`, new ones are refused, and it never takes longer."""
 
 import asyncio
+import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Gate, Head, Pause, ScriptedOrigin, Stall
 from tests.server.process import serving
+from tests.server.test_exchange import UnixWire
 from tests.together import busy, until
 from tests.wire import Truncated, Wire
 
@@ -226,6 +229,40 @@ async def test_a_signal_ends_the_process_in_good_order(
             assert await wire.closed()
         status, errors = await service.ended()
         assert (status, "Traceback" in errors) == (0, False), errors
+
+
+async def test_a_hangup_is_no_end(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    origin.serve("/film.mp4", FILM)
+    async with serving(origin, tmp_path) as service:
+        await service.ready()
+        async with Wire(service.url) as wire:
+            service.process.send_signal(signal.SIGHUP)
+            await until(lambda: "SIGHUP is ignored" in service.errors)
+            assert (await wire.get("/film.mp4")).body == FILM
+
+
+async def test_who_does_not_read_the_log_delays_no_end(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    origin.serve("/film.mp4", FILM)
+    door = tmp_path / "door"
+    command = ("-m", "proxy", "serve", "--origin", origin.url, "--spool", str(tmp_path / "spool"))
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, *("--listen", f"unix:{door}", "--admin", "127.0.0.1:0"), stderr=writing
+    )
+    os.close(writing)
+    try:
+        await until(door.exists)
+        async with UnixWire(str(door)) as wire:
+            for _ in range(100):  # more than a pipe holds
+                await wire.get("/film.mp4", User_Agent="x" * 2000)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(15):
+            assert await process.wait() == 0
+    finally:
+        os.close(reading)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def test_a_second_signal_ends_it_at_once(origin: ScriptedOrigin, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Answers on the wire: framing for old clients, and how long a client may take to take them."""
 
 import asyncio
+import json
 import pkgutil
 import socket
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Chunk, Head, ScriptedOrigin, Step
+from tests.together import until
 from tests.wire import Wire
 
 PASSTHROUGH = {"routes": [{"name": "all", "mode": "passthrough"}]}
@@ -130,10 +132,12 @@ async def test_a_proxy_behind_a_unix_socket(
 SIZE = 48 << 20
 
 
-async def big(start_adapter: StartAdapter, origin: ScriptedOrigin, way: str, send_idle: str) -> Adapter:
+async def big(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, way: str, send_idle: str, *, send_rate: str = "100B"
+) -> Adapter:
     """An adapter that answers /film from the spool by sendfile, from the spool in pieces, or by relaying."""
     adapter = await start_adapter(
-        server={"timeouts": {"send_idle": send_idle}},
+        server={"timeouts": {"send_idle": send_idle}, "limits": {"send_rate": send_rate}},
         routes=[{"name": "all", "mode": "passthrough" if way == "relay" else "adapt"}],
     )
     origin.on(
@@ -190,6 +194,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(
                 await asyncio.sleep(0.05)
         assert time.monotonic() - begun < 10
         assert await until_reset(wire) < SIZE
+    assert await timed_out(adapter) == {"send_idle": 1}
 
 
 @pytest.mark.parametrize("way", ["spool", "relay"])
@@ -220,6 +225,57 @@ async def test_what_nobody_waits_for_any_more_is_left_to_the_kernel(
             await wire.request("GET", "/x")
         await asyncio.sleep(3)
         assert await until_reset(wire) < 200 * (60 << 10)
+
+
+async def timed_out(adapter: Adapter) -> dict[str, int]:
+    assert adapter.service.admin_address is not None
+    async with Wire(adapter.service.admin_address) as wire:
+        status = json.loads((await wire.get("/status.json")).body)
+    return {limit: count for limit, count in status["connections"]["timed_out"].items() if count}
+
+
+async def sip(wire: Wire) -> int:
+    """Take a little now and then, some MB a second, until the connection is reset; how much that was."""
+    received = 0
+    try:
+        while data := await wire.reader.read(1 << 16):
+            received += len(data)
+            await asyncio.sleep(0.02)
+    except ConnectionError:
+        return received
+    pytest.fail("the connection ended in good order")
+
+
+@pytest.mark.parametrize("way", ["spool", "relay"])
+async def test_a_client_that_takes_too_little_is_cut_off(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, way: str
+) -> None:
+    adapter = await big(start_adapter, origin, way, "300ms", send_rate="1GB")
+    async with Sipping(adapter.url) as wire:
+        await wire.request("GET", "/film")
+        await wire.response_head()
+        assert 0 < await sip(wire) < SIZE
+    assert await timed_out(adapter) == {"send_rate": 1}
+
+
+async def test_and_so_is_one_that_takes_too_little_of_what_is_written_already(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start_adapter(
+        server={"timeouts": {"send_idle": "300ms"}, "limits": {"send_rate": "1GB"}}, **PASSTHROUGH
+    )
+    origin.on("/x", [Head(200, {"Content-Length": str(60 << 10)}), Body(bytes(60 << 10))])
+    async with Sipping(adapter.url) as wire:
+        for number in range(1000):
+            await wire.request("GET", "/x")
+            await origin.requested("/x", number + 1)
+            await until(lambda: not adapter.service.in_progress)
+            [connection] = adapter.service._public.server.connections  # type: ignore[union-attr]
+            assert connection.transport is not None
+            if connection.transport.get_write_buffer_size():
+                break
+        assert await sip(wire) > 0
+    assert await timed_out(adapter) == {"send_rate": 1}
 
 
 # --- Errors of our own ----------------------------------------------------------------------------

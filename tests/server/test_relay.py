@@ -599,7 +599,8 @@ async def test_a_stalled_upload_ends_an_answer_that_has_begun(
 async def test_a_slow_but_steady_upload_is_not_cut_off(
     start_adapter: StartAdapter, origin: ScriptedOrigin
 ) -> None:
-    relay = await start_adapter(server={"timeouts": {"send_idle": "500ms"}}, **PASSTHROUGH)
+    server = {"timeouts": {"send_idle": "500ms"}, "limits": {"send_rate": "5B"}}
+    relay = await start_adapter(server=server, **PASSTHROUGH)
     origin.on("/up", ok())
     async with relay.wire() as wire:
         await wire.send(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
@@ -607,6 +608,25 @@ async def test_a_slow_but_steady_upload_is_not_cut_off(
             await wire.send(b"x")
             await asyncio.sleep(0.1)
         assert (await wire.response()).body == b"ok"
+
+
+async def test_an_upload_that_drips_is_cut_off(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
+    server = {"timeouts": {"send_idle": "200ms"}, "limits": {"send_rate": "1kB"}}
+    relay = await start_adapter(server=server, **PASSTHROUGH)
+    origin.on("/up", ok())
+
+    async def drip(wire: Wire) -> None:
+        while True:
+            await wire.send(b"x")
+            await asyncio.sleep(0.02)
+
+    async with relay.wire() as wire:
+        await wire.send(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n")
+        dripping = asyncio.create_task(drip(wire))
+        async with asyncio.timeout(5):
+            assert (await wire.response()).body == b"408 Request Timeout: upload-timeout\n"
+        dripping.cancel()
+        await origin.disconnected("/up")
 
 
 # --- Max-Forwards ---------------------------------------------------------------------------------

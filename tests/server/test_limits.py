@@ -1,0 +1,91 @@
+"""Who gets a place, and how many there are."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from proxy.semantics.forward import UNIX
+from proxy.server.limits import Gate, Limit, Place, affordable
+
+
+def gate(most: int, per_client: int) -> tuple[Gate, list[tuple[Limit, str]]]:
+    told: list[tuple[Limit, str]] = []
+    made = Gate(
+        most,
+        per_client=per_client,
+        trusted=[ip_network("10.0.0.0/8")],
+        on_refused=lambda *refusal: told.append(refusal),
+    )
+    return made, told
+
+
+def enter(gate: Gate, peer: str) -> Place:
+    place = gate.enter(peer)
+    assert isinstance(place, Place)
+    return place
+
+
+def test_a_place_that_is_left_is_free() -> None:
+    made, told = gate(2, 2)
+    first, _ = enter(made, "192.0.2.1"), enter(made, "192.0.2.2")
+    assert made.enter("192.0.2.3") is Limit.CONNECTIONS
+    first.leave()
+    first.leave()
+    assert made.open == 1
+    enter(made, "192.0.2.3")
+    assert (made.open, told) == (2, [(Limit.CONNECTIONS, "192.0.2.3")])
+
+
+def test_one_client_has_fewer() -> None:
+    made, _ = gate(10, 2)
+    places = [enter(made, "192.0.2.1") for _ in range(2)]
+    assert made.enter("192.0.2.1") is Limit.PER_CLIENT
+    enter(made, "192.0.2.2")
+    places[0].leave()
+    enter(made, "192.0.2.1")
+    assert made.refused == {Limit.CONNECTIONS: 0, Limit.PER_CLIENT: 1, Limit.DESCRIPTORS: 0}
+
+
+def test_of_ipv6_a_client_has_64_bits() -> None:
+    made, told = gate(10, 1)
+    enter(made, "2001:db8::1")
+    assert made.enter("2001:db8::ffff:1") is Limit.PER_CLIENT
+    enter(made, "2001:db8:0:1::1")
+    assert told == [(Limit.PER_CLIENT, "2001:db8::/64")]
+
+
+@pytest.mark.parametrize("peer", [UNIX, "10.1.2.3"])
+def test_who_speaks_for_many_is_not_one_client(peer: str) -> None:
+    made, _ = gate(3, 1)
+    places = [enter(made, peer) for _ in range(3)]
+    assert made.enter(peer) is Limit.CONNECTIONS
+    for place in places:
+        place.leave()
+    assert made.open == 0
+
+
+def test_where_descriptors_are_short_nobody_enters() -> None:
+    made, _ = gate(3, 3)
+    assert made.enter("192.0.2.1", short=True) is Limit.DESCRIPTORS
+    assert made.open == 0
+
+
+def test_nothing_is_kept_of_clients_that_have_left() -> None:
+    made, _ = gate(3, 3)
+    for number in range(100):
+        enter(made, f"192.0.2.{number}").leave()
+    assert not made._clients
+
+
+@pytest.mark.parametrize(
+    ("wanted", "descriptors", "others", "can_be"),
+    [
+        (4096, 1 << 20, 400, 4096),
+        (4096, 4096, 400, 1848),
+        (10, 4096, 400, 10),
+        (4096, 256, 400, 64),  # others have half of it at most
+        (4096, 2, 400, 1),
+    ],
+)
+def test_how_many_there_can_be(wanted: int, descriptors: int, others: int, can_be: int) -> None:
+    assert affordable(wanted, descriptors, others) == can_be
