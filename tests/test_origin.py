@@ -122,7 +122,7 @@ async def test_errors_are_ours(
     client: Origin, origin: ScriptedOrigin, steps: list[Step], error: type[Exception]
 ) -> None:
     origin.on("/x", steps)
-    with pytest.raises(error, match="legacy|the origin answered"):
+    with pytest.raises(error, match=r"legacy|the origin answered"):
         await whole(client, get())
 
 

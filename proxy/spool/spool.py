@@ -171,13 +171,16 @@ class Spool:
     async def publish(self, filling: Filling, entry: Entry) -> None:
         """A whole body: make it durable, then known, in the place of older ones of the same variant.
 
-        One that is retracted meanwhile is removed again.
+        One that is retracted meanwhile is given up, or removed again.
         """
         self._purges.note_publishing()
         try:
             await self._on_disk(filling.files.seal, entry)
         except OSError as error:
             raise SpoolError(f"cannot complete an object in the spool: {error.strerror}") from error
+        if filling.retracted:  # a younger one may be there: it stays
+            await self.abandon(filling)
+            return
         # Kept before it can be found: there is one body for those who followed and those who come.
         self._bodies.keep(entry.generation, filling.body.hold())
         try:

@@ -408,3 +408,27 @@ async def test_a_target_is_dropped_for_all_credentials(spool: Spool) -> None:
     assert not any(spool.lookup(each.key) for each in film)
     assert spool.lookup(other.key) == (other,)
     assert spool.room.used == 3
+
+
+async def test_what_is_retracted_while_it_is_sealed_replaces_nothing(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, younger = await begin(spool, entry(), b"old"), await begin(spool, entry(), b"new")
+    sealing, go_on = threading.Event(), threading.Event()
+    seal = older.files.seal
+
+    def slow(each: Entry) -> None:
+        sealing.set()
+        go_on.wait()
+        seal(each)
+
+    monkeypatch.setattr(older.files, "seal", slow)
+    committing = asyncio.create_task(older.commit(older.entry.completed(3)))
+    await asyncio.to_thread(sealing.wait)
+    await younger.commit(younger.entry.completed(3))
+    older.retract()
+    go_on.set()
+    await committing
+    [stored] = spool.lookup(key_of("/film"))
+    assert await content(spool, stored) == b"new"
+    assert files(spool.paths.root) == {f"{stored.generation}.head", f"{stored.generation}.body"}
