@@ -256,6 +256,8 @@ def _body_length(method: str, head: RawResponseMessage) -> int | None:
 
 def _check(request: OriginRequest, head: RawResponseMessage) -> None:
     """Raises OriginMalformed for what the parser lets through and nobody behind us could make sense of."""
+    if head.code < 100:
+        raise OriginMalformed(f"the origin answered {head.code:03}, which is no status")
     if head.code == 101 and "Upgrade" not in request.fields:
         raise OriginMalformed("the origin switched protocols, which nobody had asked for")
     coding = joined(head.headers, "Transfer-Encoding")
