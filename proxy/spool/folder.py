@@ -154,7 +154,7 @@ def claim(root: Path) -> Claim:
         fcntl.flock(
             lock, fcntl.LOCK_EX | fcntl.LOCK_NB
         )  # not lockf: that is lost with any descriptor of the file
-        for leftover in paths.filling.iterdir():
+        for leftover in (*paths.filling.iterdir(), *root.glob("*.new")):
             if leftover.is_symlink() or not leftover.is_dir():  # a folder is not ours
                 leftover.unlink()
         orderly = paths.orderly.exists()
