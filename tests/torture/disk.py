@@ -1,4 +1,4 @@
-"""A disk that fills and is freed, takes no new names, or loses the spool's folder, while clients fetch.
+"""A disk that fills and is freed, takes no new names, or loses the spool's folder, while clients fetch and purge.
 
 The disk is a small tmpfs, so that this needs the right to mount one.
 """
@@ -22,7 +22,7 @@ from rich.console import Console
 from tests.torture.adapter import HOST, Adapter
 from tests.torture.client import Client
 from tests.torture.items import Item, assortment
-from tests.torture.kill import HANG, settle
+from tests.torture.kill import HANG, change_things, settle
 from tests.torture.origin import Origin
 from tests.torture.report import Show, Tally
 from tests.wire import Wire
@@ -30,6 +30,8 @@ from tests.wire import Wire
 CLIENTS: Final = 8
 SIZE: Final = 48 << 20
 """Bytes of the disk: less than all items together."""
+KILLED: Final = 0.2
+"""How often it is killed behind that: what the disk refused to remove must not come back."""
 RECOVERS_WITHIN: Final = 15.0
 """Seconds in which something is stored again, once the disk is well."""
 
@@ -96,6 +98,7 @@ async def _run(
             for _ in range(CLIENTS)
         ]
         tasks = [asyncio.create_task(client.run(lambda: not over.is_set())) for client in clients]
+        tasks.append(asyncio.create_task(change_things(adapter, origin, dice, tally, over)))
         recoveries: list[float] = []
         try:
             with Show(console, "disk", episodes) as show:
@@ -105,6 +108,9 @@ async def _run(
                     trouble = dice.choices(tuple(Trouble), (5, 3, 3, 1))[0]
                     tally.seen_faults[trouble.value] += 1
                     await _TROUBLES[trouble](mounted, spool, dice)
+                    if dice.random() < KILLED:
+                        await adapter.kill()
+                        await adapter.start()
                     recoveries.append(await _recover(adapter, origin, tally, number, trouble))
                     show.step(tally)
             over.set()

@@ -59,7 +59,7 @@ async def kill(
         ]
         over = asyncio.Event()
         tasks = [asyncio.create_task(client.run(lambda: not over.is_set())) for client in clients]
-        tasks.append(asyncio.create_task(_change_things(adapter, origin, dice, tally, over)))
+        tasks.append(asyncio.create_task(change_things(adapter, origin, dice, tally, over)))
         try:
             with Show(console, "kill", kills) as show:
                 while len(starts) <= kills and time.monotonic() - tally.begun < seconds:
@@ -92,7 +92,7 @@ async def kill(
     return tally
 
 
-async def _change_things(
+async def change_things(
     adapter: Adapter, origin: Origin, dice: random.Random, tally: Tally, over: asyncio.Event
 ) -> None:
     while not over.is_set():
