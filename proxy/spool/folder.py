@@ -178,6 +178,8 @@ def claim(root: Path) -> Claim:
         fcntl.flock(
             lock, fcntl.LOCK_EX | fcntl.LOCK_NB
         )  # not lockf: that is lost with any descriptor of the file
+        for leftover in root.glob("*.new"):  # it was being replaced when its process died
+            leftover.unlink()
         orderly = paths.orderly.exists()
         paths.orderly.unlink(missing_ok=True)
         return Claim(paths, _secret(paths), orderly, lock)

@@ -178,7 +178,8 @@ class Spool:
             await self._on_disk(filling.files.seal, entry)
         except OSError as error:
             raise SpoolError(f"cannot complete an object in the spool: {error.strerror}") from error
-        if filling.retracted:  # a younger one may be there: it stays
+        has_successor = filling.retracted
+        if has_successor:  # that may be there already, and stays
             await self.abandon(filling)
             return
         # Kept before it can be found: there is one body for those who followed and those who come.

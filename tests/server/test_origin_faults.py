@@ -156,6 +156,7 @@ async def test_leaves_before_the_head(
 
 
 NONSENSE: dict[str, bytes] = {
+    "a status below 100": b"HTTP/1.1 099 OK\r\nContent-Length: 2\r\n\r\nok",
     "garbage": b"\x00\x01\x02\x03" * 100,
     "another protocol": b"SSH-2.0-OpenSSH_9.0\r\n",
     "HTTP/0.9": b"<html>hello</html>",

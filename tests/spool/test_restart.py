@@ -92,15 +92,16 @@ async def test_without_an_index_the_objects_are_found_again(tmp_path: Path, dama
         assert spool.usage() == (20_000, 20)
 
 
-async def test_a_head_that_was_being_replaced_leaves_nothing(tmp_path: Path) -> None:
+async def test_files_that_were_being_replaced_leave_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
         stored = await store(spool, entry(), pattern(1000))
     spool.paths.orderly.unlink()
-    half = spool.paths.head(stored.generation).with_suffix(".head.new")
-    half.write_text('{"format"')
+    halves = [spool.paths.head(stored.generation).with_suffix(".head.new"), tmp_path / "bans.new"]
+    for half in halves:
+        half.write_text('{"format"')
     async with opened(tmp_path) as spool:
         await spool.swept()
-        assert not half.exists()
+        assert not any(half.exists() for half in halves)
         assert await content(spool, stored) == pattern(1000)
 
 
