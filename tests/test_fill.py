@@ -203,7 +203,7 @@ async def test_what_is_retracted_while_it_is_committed_is_never_found(
     admitted = asyncio.Event()
     real = Shelf.admit
 
-    def admit(*args: Any) -> list[Candidate]:
+    def admit(*args: Any) -> list[Candidate] | None:
         gone = real(*args)
         loop.call_soon_threadsafe(running.fill.retract)  # before the loop can have heard of the end
         loop.call_soon_threadsafe(admitted.set)

@@ -11,11 +11,12 @@ from prometheus_client.registry import Collector
 
 import proxy
 from proxy.cache.cache import Cache
+from proxy.spool.condition import Trouble
 
 
 @dataclass(slots=True)
 class State:
-    """`started` is in seconds since the epoch; `in_progress` gives how many requests are being answered."""
+    """`started` is by the monotonic clock; `in_progress` gives how many requests are being answered."""
 
     cache: Cache
     registry: CollectorRegistry
@@ -30,15 +31,20 @@ class State:
         """Why no new requests should come here, if they should not."""
         return "draining" if self.draining else None
 
+    def degraded(self) -> str | None:
+        """What does not work as it should, while requests are answered all the same."""
+        return self.cache.spool.condition.sentence
+
     def report(self) -> dict[str, Any]:
         """Everything for a person or a program that looks at this one instance.  Sizes in bytes."""
         spool = self.cache.spool
         stored, objects = spool.usage()
         return {
             "version": proxy.__version__,
-            "uptime_seconds": round(time.time() - self.started, 3),
+            "uptime_seconds": round(time.monotonic() - self.started, 3),
             "ready": self.unready() is None,
             "unready_because": self.unready(),
+            "degraded_because": self.degraded(),
             "requests_in_progress": self.in_progress(),
             "spool": {
                 "path": str(spool.paths.root),
@@ -81,6 +87,12 @@ class _SpoolCollector(Collector):
         )
         yield _gauge("range_adapter_spool_used_bytes", "All that counts against max_size.", spool.room.used)
         yield _gauge("range_adapter_spool_max_bytes", "The limit, spool.max_size.", spool.room.max_size)
+        degraded = GaugeMetricFamily(
+            "range_adapter_spool_degraded", "1 while the disk fails in this way.", labels=["reason"]
+        )
+        for trouble in Trouble:
+            degraded.add_metric([trouble.value], float(spool.condition.trouble is trouble))
+        yield degraded
         yield _gauge("range_adapter_fills_in_progress", "Objects being fetched.", len(fills))
         yield _gauge(
             "range_adapter_fill_followers",

@@ -11,7 +11,7 @@ from proxy.cache.comparison import Comparison
 from proxy.cache.fetch import Held, Passed, Storing
 from proxy.cache.recent import Recent
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, SpoolError, SpoolFull
+from proxy.errors import AdapterError, SpoolError, SpoolFull, SpoolSuspended
 from proxy.fill import Fill, Incoming
 from proxy.origin import OriginResponse
 from proxy.semantics.fields import joined
@@ -69,6 +69,8 @@ class Filing:
         if fill is None:
             try:
                 writer = await self._spool.create(entry, length)
+            except SpoolSuspended as error:
+                return Passed(response, error.reason)
             except SpoolError as error:
                 _log.warning("an answer passes without being stored", object=entry.label, why=str(error))
                 return Passed(response, error.reason)
@@ -99,7 +101,8 @@ class Filing:
             try:
                 writer = await self._begin(entry, response.content_length, instead_of=twin)
             except SpoolError as error:
-                _log.warning("a changed object is not stored", object=entry.label, why=str(error))
+                if not isinstance(error, SpoolSuspended):
+                    _log.warning("a changed object is not stored", object=entry.label, why=str(error))
                 rest.close()
                 return
             fill.successor = Fill(rest, writer, limit=self._spool.max_object_size)

@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from proxy.cache.cache import Cache
 from proxy.cache.lease import Lease
 from proxy.cache.wanted import Wanted
-from proxy.errors import Unconfirmed
+from proxy.errors import SpoolError, Unconfirmed
 from proxy.origin import Origin
 from proxy.routes import Route, Routed
 from proxy.semantics import forward
@@ -32,7 +32,7 @@ from proxy.server.delivery import deliver
 from proxy.server.exchange import Exchange
 
 ATTEMPTS = 3
-"""How often an answer is begun anew, because the object has changed before its head was out."""
+"""How often an answer is begun anew, because the object has changed, or was lost, before its head was out."""
 OF_THE_OBJECT = ("Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 """What is about the object, and not about a page that somebody gets who may not have it."""
 UNCONFIRMED = ("If-None-Match", "If-Modified-Since")
@@ -73,10 +73,11 @@ class Adapting:
             try:
                 await self._answer_from(lease, exchange, visit, request, routed)
                 return
-            except Unconfirmed:
+            except (Unconfirmed, SpoolError) as error:
                 if exchange.started or attempt == ATTEMPTS - 1:
                     raise
-                successor = lease.successor()
+                # What the disk could not read is not found again.
+                successor = lease.successor() if isinstance(error, Unconfirmed) else None
             finally:
                 lease.close()
 

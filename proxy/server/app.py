@@ -18,6 +18,7 @@ from yarl import URL
 
 from proxy.admin.listener import admin_app
 from proxy.admin.state import State
+from proxy.admin.token import FILE as TOKEN_FILE
 from proxy.admin.token import Token
 from proxy.cache.cache import Cache
 from proxy.config import Config
@@ -122,13 +123,13 @@ async def start(config: Config) -> Service:
         parts.push_async_callback(cache.close)
         registry = CollectorRegistry()
         handler, listener, purging = _public_side(config, cache, origins, registry)
-        state = State(cache, registry, started=time.time(), in_progress=lambda: len(handler.running))
+        state = State(cache, registry, started=time.monotonic(), in_progress=lambda: len(handler.running))
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
         addresses = await _listen(public, config.server.listen)
         admin_address = None
         if config.admin.listen is not None:
-            app = admin_app(state, purging, await _admin_token(config))
+            app = admin_app(state, purging, await _admin_token(config, spool))
             admin = web.AppRunner(app, access_log=None, shutdown_timeout=CUT_WITHIN)
             parts.push_async_callback(admin.cleanup)
             [admin_address] = await _listen(admin, [config.admin.listen])
@@ -184,10 +185,12 @@ def _public_side(
     return handler, listener, purging
 
 
-async def _admin_token(config: Config) -> Token:
+async def _admin_token(config: Config, spool: Spool) -> Token:
     if config.admin.token is not None:
         return Token.configured(config.admin.token)
-    return await asyncio.to_thread(Token.fresh, Path(config.spool.path))
+    token = await asyncio.to_thread(Token.fresh, spool.paths.root)
+    spool.keep(TOKEN_FILE, token.text)
+    return token
 
 
 def run(config: Config) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from proxy.errors import SpoolError
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
 from proxy.spool.folder import FillingFiles
@@ -23,6 +24,7 @@ class Books(Protocol):
     async def publish(self, filling: "Filling", entry: Entry) -> None: ...
     async def abandon(self, filling: "Filling") -> None: ...
     def wrote(self, filling: "Filling", end: int) -> None: ...
+    def failed(self, error: SpoolError) -> None: ...
 
 
 class Filling:
@@ -55,7 +57,11 @@ class Filling:
     async def write(self, data: bytes, offset: int) -> None:
         """Put `data` at `offset` of the body file.  Raises SpoolError."""
         self._books.wrote(self, offset + len(data))
-        await self.body.write(data, offset)
+        try:
+            await self.body.write(data, offset)
+        except SpoolError as error:
+            self._books.failed(error)
+            raise
 
     async def commit(self, entry: Entry) -> None:
         """The body is whole: publish it as `entry`, in the place of the same variant's older ones; or give it up, if

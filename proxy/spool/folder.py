@@ -1,16 +1,22 @@
 """The spool's folder: what lies where, whose it is, and the files of an object on its way into it."""
 
 import errno
-import fcntl
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from proxy.errors import SpoolError
+from proxy.spool import calls
 from proxy.spool.entry import Entry, dump_head
 
 SECRET_SIZE = 32
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_log = structlog.stdlib.get_logger("spool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ class Paths:
         """There while nobody runs and the last one came to an orderly end."""
         return self.root / "orderly"
 
+    @property
+    def boot(self) -> Path:
+        """Which start of the machine it was last used in."""
+        return self.root / "boot"
+
     def body(self, generation: str) -> Path:
         return self.objects / generation[:2] / f"{generation}.body"
 
@@ -57,33 +68,69 @@ class Paths:
 
     def make(self) -> None:
         """Create the folders.  Bodies may be private: nobody else may read them."""
-        for folder in (self.root, self.filling, self.objects):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (*reversed(self.root.parents), self.root, self.filling, self.objects):
+            make_folder(folder)
 
 
-def write_file(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replace `path` by `text`, whole or not at all; `durable`: also if the power fails."""
-    temporary = path.with_suffix(path.suffix + ".new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def make_folder(path: Path) -> None:
+    """Create a folder, unless it is there."""
     try:
-        with open(fd, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
+        calls.mkdir(path)
+    except FileExistsError:
+        calls.stat(path / ".")  # it is a folder indeed
+    except OSError:  # the root of a system that cannot be written is there all the same
+        if not is_there(path / "."):
+            raise
+
+
+def is_there(path: Path) -> bool:
+    """Is there a file or a folder of this name?"""
+    try:
+        calls.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def write_file(path: Path, text: str, *, durable: bool) -> None:
+    """Replace `path` by `text`, whole or not at all; `durable`: also if the power fails, once the folder is synced.
+
+    Else that may leave the old text, or none that can be read.
+    """
+    temporary = path.with_suffix(path.suffix + ".new")
+    fd = calls.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        try:
+            calls.write_all(fd, text.encode("ascii"), 0)
             if durable:
-                os.fsync(fd)
-        temporary.rename(path)
+                calls.fsync(fd)
+        finally:
+            calls.close(fd)
+        calls.rename(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
         raise
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable: a file that has just been replaced could be the old one otherwise."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def discard(path: Path) -> bool:
+    """Unlink a file, if it is there; False, and the log tells, if the disk refuses."""
     try:
-        os.fsync(fd)
+        calls.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        _log.warning("cannot delete a file of the spool", path=str(path), why=error.strerror)
+        return False
+    return True
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable: those that came, those that went, and those that mean another file now."""
+    fd = calls.open_file(path, os.O_RDONLY)
+    try:
+        calls.fsync(fd)
     finally:
-        os.close(fd)
+        calls.close(fd)
 
 
 class FillingFiles:
@@ -98,26 +145,34 @@ class FillingFiles:
         self.entry = entry
         write_file(self._head, dump_head(entry), durable=False)  # after a crash it is only dropped
         try:
-            self.fd = os.open(self._body, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self.fd = calls.open_file(self._body, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except BaseException:
-            self._head.unlink()
+            discard(self._head)
             raise
 
     def seal(self, entry: Entry) -> None:
-        """The body is whole: make it durable, and after it the head that says so."""
-        os.fdatasync(self.fd)
-        write_file(self._head, dump_head(entry))
+        """The body is whole: make it durable, and after it write the head that says so.
+
+        No name that it will bear may outlive the power where the bytes do not.  The head need not be durable: what
+        is left of it is whole or unreadable, and costs no more than the object.
+        """
+        calls.fdatasync(self.fd)
+        write_file(self._head, dump_head(entry), durable=False)
 
     def move(self, head: Path, body: Path) -> None:
-        """Give both their place among the objects; the head last, for a body without a head is nothing."""
-        body.parent.mkdir(mode=0o700, exist_ok=True)
-        self._body.rename(body)
-        self._head.rename(head)
+        """Give both their place among the objects; the head last, for a body without a head is nothing.
+
+        No folder is synced: an object that the power's failure takes back is fetched again.
+        """
+        make_folder(body.parent)
+        calls.rename(self._body, body)
+        calls.rename(self._head, head)
 
     def discard(self) -> None:
         """Unlink both; the descriptor stays good for those who still read."""
-        self._head.unlink(missing_ok=True)
-        self._body.unlink(missing_ok=True)
+        for path in (self._body, self._head):
+            with suppress(FileNotFoundError):
+                calls.unlink(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +180,32 @@ class Claim:
     """A folder that is ours alone until `release`.
 
     `secret` is of this folder: what keys of credentials are derived with, so that none can be guessed from the
-    disk.  `orderly`: did the last owner leave everything in its place?
+    disk.  `orderly`: did the last owner leave everything in its place?  `same_boot`: has the machine run on since the
+    folder was last taken, so that what was written then is there, synced or not?  Where nobody can tell, it has not.
     """
 
     paths: Paths
     secret: bytes
     orderly: bool
+    same_boot: bool
     lock: int
 
+    def holds(self) -> bool:
+        """Is what lies under its name still the folder that was taken?  Blocks.  Raises OSError."""
+        ours = calls.fstat(self.lock)
+        try:
+            there = calls.stat(self.paths.lock)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        folders = (self.paths.filling, self.paths.objects)
+        return os.path.samestat(ours, there) and all(is_there(folder) for folder in folders)
+
     def release(self, *, orderly: bool) -> None:
+        """Raises nothing: without the mark of an orderly end, the next start looks through everything."""
         if orderly:
-            self.paths.orderly.touch(mode=0o600)
-        os.close(self.lock)
+            with suppress(OSError):
+                calls.close(calls.open_file(self.paths.orderly, os.O_WRONLY | os.O_CREAT))
+        calls.close(self.lock)
 
 
 def claim(root: Path) -> Claim:
@@ -144,37 +213,85 @@ def claim(root: Path) -> Claim:
 
     Raises SpoolError, in words for the person who started us.
     """
-    paths = Paths(root)
+    owned = _take(Paths(root), None)
     try:
-        paths.make()
-        lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SpoolError(f"cannot write to the spool folder {root}: {error.strerror}") from error
-    try:
-        fcntl.flock(
-            lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # not lockf: that is lost with any descriptor of the file
-        for leftover in paths.filling.iterdir():
+        for leftover in owned.paths.filling.iterdir():
             if leftover.is_symlink() or not leftover.is_dir():  # a folder is not ours
-                leftover.unlink()
-        orderly = paths.orderly.exists()
-        paths.orderly.unlink(missing_ok=True)
-        return Claim(paths, _secret(paths), orderly, lock)
+                calls.unlink(leftover)
+        return owned
     except OSError as error:
-        os.close(lock)
-        if error.errno == errno.EWOULDBLOCK:
-            raise SpoolError(f"the spool folder {root} is in use by another range-adapter") from error
+        calls.close(owned.lock)
         raise SpoolError(f"cannot take over the spool folder {root}: {error.strerror}") from error
 
 
-def _secret(paths: Paths) -> bytes:
-    """The folder's secret; a new one where it is lost, which makes what credentials had stored unreachable."""
+def take_again(lost: Claim) -> Claim:
+    """The folder under the same name, which was removed or replaced: it gets the secret of the one that is `lost`.
+
+    Blocks.  Raises SpoolError; then the lost one is still to be released.
+    """
+    owned = _take(lost.paths, lost.secret)
+    calls.close(lost.lock)
+    return owned
+
+
+def _take(paths: Paths, secret: bytes | None) -> Claim:
     try:
-        secret = bytes.fromhex(paths.secret.read_text("ascii"))
-        if len(secret) == SECRET_SIZE:
-            return secret
+        paths.make()
+        lock = calls.open_file(paths.lock, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise SpoolError(f"cannot write to the spool folder {paths.root}: {error.strerror}") from error
+    try:
+        calls.flock(lock)
+        for name in calls.listdir(paths.root):
+            if name.endswith(".new"):  # never came to its name
+                discard(paths.root / name)
+        same_boot = _is_same_boot(paths)
+        orderly = is_there(paths.orderly)
+        if orderly:
+            calls.unlink(paths.orderly)
+        stored = _stored_secret(paths)
+        if stored is None or secret not in {None, stored}:
+            stored = secret or secrets.token_bytes(SECRET_SIZE)
+            write_file(paths.secret, stored.hex(), durable=True)
+        # What is orderly now may not look so after the power fails, and partitions are found by the secret only.
+        sync_folder(paths.root)
+        return Claim(paths, stored, orderly, same_boot, lock)
+    except OSError as error:
+        calls.close(lock)
+        if error.errno == errno.EWOULDBLOCK:
+            raise SpoolError(f"the spool folder {paths.root} is in use by another range-adapter") from error
+        raise SpoolError(f"cannot take over the spool folder {paths.root}: {error.strerror}") from error
+
+
+def _stored_secret(paths: Paths) -> bytes | None:
+    """The folder's secret; without it, what credentials had stored cannot be reached any more."""
+    try:
+        secret = bytes.fromhex(calls.read_file(paths.secret).decode("ascii"))
     except (FileNotFoundError, ValueError):
-        pass  # the first start, or not ours
-    secret = secrets.token_bytes(SECRET_SIZE)
-    write_file(paths.secret, secret.hex())
-    return secret
+        return None  # the first start, or not ours
+    return secret if len(secret) == SECRET_SIZE else None
+
+
+def boot_id() -> str:
+    """Another after each start of the machine; "" where nobody can tell."""
+    try:
+        return BOOT_ID.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _is_same_boot(paths: Paths) -> bool:
+    """Has the folder been taken before since the machine was started?  It has now.
+
+    The file is not synced: if the power fails, what it says is of another start, or nothing.
+    """
+    boot = boot_id().encode()
+    try:
+        last = calls.read_file(paths.boot).strip()
+    except OSError:
+        last = b""
+    if boot and last == boot:
+        return True
+    with suppress(OSError):  # on a full disk; it says what it said, and that is not this start
+        write_file(paths.boot, boot.decode(), durable=False)
+    return False

@@ -1,33 +1,39 @@
 """The spool: find what is stored, make room for what arrives, hand out open bodies."""
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from proxy.errors import Overloaded, SpoolError
-from proxy.semantics.purging import Purge
+from proxy.errors import Overloaded, SpoolError, SpoolFull
+from proxy.semantics.purging import Purge, Targets
 from proxy.spool.admission import Admission
 from proxy.spool.bodies import Bodies
 from proxy.spool.body import Body
 from proxy.spool.catalogue import Catalogue
+from proxy.spool.condition import Trouble
 from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate
 from proxy.spool.filling import Filling
 from proxy.spool.folder import Claim, FillingFiles
+from proxy.spool.leaving import Leaving
 from proxy.spool.purges import Purges
 from proxy.spool.room import Room
 from proxy.spool.shelf import Shelf, take_over
+from proxy.spool.upkeep import PROOF, Upkeep
 from proxy.spool.whole import whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 DISK_THREADS = 8
+OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 _log = structlog.stdlib.get_logger("spool")
 
@@ -40,17 +46,26 @@ class Spool:
         self.secret = owned.secret
         self.max_object_size = max_object_size
         self.room = room
-        self._claim = owned
         self._shelf = shelf
-        self._catalogue = Catalogue(shelf)
+        self._catalogue = Catalogue(shelf, self.failed)
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
+        self._leaving = Leaving(room, self._catalogue, self._bodies)
         self._purges = Purges(self._catalogue, self)
         self._admission = Admission(
-            self.paths.root, room, self._catalogue, self._bodies, self._disk, self._remove
+            self.paths.root, room, self._catalogue, self._bodies, self._disk, self._leaving.remove
         )
-        self._orderly = owned.orderly and not shelf.fresh
-        self._sweeping = None if self._orderly else asyncio.create_task(self._sweep(), name="spool sweep")
+        self._upkeep = Upkeep(
+            owned,
+            self._catalogue,
+            self._admission,
+            self._leaving,
+            room,
+            self._disk,
+            self._purges.start,
+            orderly=owned.orderly,
+        )
+        self.condition = self._upkeep.condition
         self._purges.start()
 
     @classmethod
@@ -91,11 +106,11 @@ class Spool:
     async def _open_file(self, entry: Entry) -> Body:
         try:
             fd = await self._on_disk(self._shelf.open, entry)
-        except FileNotFoundError as error:
-            await self.drop([entry])
-            raise SpoolError(f"lost the body of {entry.label}") from error
         except OSError as error:
-            raise Overloaded(f"cannot open the body of {entry.label}: {error.strerror}") from error
+            if error.errno in OUT_OF_DESCRIPTORS:
+                raise Overloaded(f"cannot open the body of {entry.label}: {error.strerror}") from error
+            await self.drop([entry])
+            raise SpoolError(f"lost the body of {entry.label}: {error.strerror}") from error
         return Body(fd, self._disk)
 
     def usage(self) -> tuple[int, int]:
@@ -117,8 +132,10 @@ class Spool:
     async def create(self, entry: Entry, length: int | None) -> Filling:
         """Begin to store `entry`, whose body will have `length` bytes (None: unknown).
 
-        Raises SpoolFull when there is no room even after eviction, SpoolError when the disk refuses.
+        Raises SpoolFull when there is no room even after eviction, SpoolError when the disk refuses; SpoolSuspended
+        where it did a moment ago.
         """
+        self.condition.check()
         return await whole(self._create(entry, length or 0), undo=Filling.discard)
 
     async def _create(self, entry: Entry, length: int) -> Filling:
@@ -128,7 +145,13 @@ class Spool:
             files = await self._on_disk(FillingFiles, self.paths, entry)
         except OSError as error:
             self.room.settle(reservation)
+            self.failed(error)
             raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
+        except SpoolFull as error:
+            self.room.settle(reservation)
+            if error.reason == SpoolFull.reason and self.room.disk_left < PROOF:
+                self.condition.begin(Trouble.FULL, str(error))
+            raise
         except BaseException:
             self.room.settle(reservation)
             raise
@@ -149,20 +172,25 @@ class Spool:
         try:
             await self._on_disk(filling.files.seal, entry)
         except OSError as error:
+            self.failed(error)
             raise SpoolError(f"cannot complete an object in the spool: {error.strerror}") from error
         # Kept before it can be found: there is one body for those who followed and those who come.
         self._bodies.keep(entry.generation, filling.body.hold())
         try:
-            gone = await self._catalogue.admit(filling.files, entry)
+            gone = await self._catalogue.admit(filling.files, entry, lambda: not filling.retracted)
         except BaseException:
-            self._release(entry.generation)
+            self._leaving.release(entry.generation)
             raise
+        if gone is None:
+            self._leaving.release(entry.generation)
+            await self.abandon(filling)
+            return
         self._purges.leave(filling)
         self.room.settle(filling.reservation, stored=entry.length)
         filling.body.release()
-        self._forget(gone)
+        self._leaving.forget(gone)
         if filling.retracted:
-            await self._remove([Candidate.of(entry)])
+            await self._leaving.remove([Candidate.of(entry)])
         else:
             self._catalogue.reveal(entry)
 
@@ -171,76 +199,58 @@ class Spool:
         self._purges.leave(filling)
         try:
             await self._on_disk(filling.files.discard)
-        except OSError as error:  # the next start clears it away
-            _log.warning("cannot delete an unfinished object", object=filling.entry.label, why=error.strerror)
+        except OSError as error:
+            self._upkeep.leave(filling.files, error)
         self.room.settle(filling.reservation)
-        self._let_go(filling.body, filling.reservation.written)
+        self._leaving.let_go(filling.body, filling.reservation.written)
 
     async def update(self, entry: Entry) -> None:
         """New metadata for a stored object (a 304 freshened it).  Raises SpoolError."""
+        self.condition.check()
         await whole(self._catalogue.update(entry))
 
     async def set_digest(self, entry: Entry, digest: bytes) -> None:
         """The SHA-256 of a stored object's bytes has become known.  Raises SpoolError."""
+        self.condition.check()
         await whole(self._catalogue.set_digest(entry, digest))
 
     # Dropping
 
     async def drop(self, entries: Iterable[Entry]) -> None:
         """Forget objects and unlink them; their readers may finish.  What is gone already is no matter."""
-        await self._whole(self._remove([Candidate.of(entry) for entry in entries]))
+        with suppress(SpoolError):  # what the disk does not let go is hidden, and goes when it can
+            await self.remove([Candidate.of(entry) for entry in entries])
 
     async def drop_partition(self, partition: bytes) -> None:
-        """Forget all that is stored for one credential."""
-        await self._whole(self._remove_found(self._catalogue.in_partition(partition)))
+        """Forget all that is stored for one credential.
+
+        Not durable: whatever is stored for a credential ends with the first request of it after a start.
+        """
+        await self._end(partition, self._remove_found(self._catalogue.in_partition(partition)))
 
     async def drop_target(self, target: bytes) -> None:
-        """Forget all that is stored of one target, for whichever credential."""
-        await self._whole(self._remove_found(self._catalogue.of_target(target)))
+        """Forget all that is stored of one target, for whichever credential.  Durable, where there was something."""
+        await self._end(target, self._drop_target(target))
+
+    async def _end(self, digest: bytes, dropping: Coroutine[Any, Any, None]) -> None:
+        try:
+            await whole(dropping)
+        except (SpoolError, Overloaded):
+            self._catalogue.end(digest)
+
+    async def _drop_target(self, target: bytes) -> None:
+        if self._upkeep.sweeping:  # and may find more of it later
+            what = Targets(frozenset({target}))
+            await self._purges.ban(what, soft=False, now=0, then=lambda: None)
+        await self._remove_found(self._catalogue.of_target(target))
+        await self._catalogue.settle(target)
 
     async def unused_partitions(self, seconds: float, limit: int) -> list[bytes]:
         """Credentials of which nothing stored was used for so long.  Raises SpoolError."""
         return await self._catalogue.unused_partitions(seconds, limit)
 
-    async def _whole(self, dropping: Coroutine[Any, Any, None]) -> None:
-        try:
-            await whole(dropping)
-        except SpoolError as error:
-            _log.error("the index cannot be written", why=str(error))
-
     async def _remove_found(self, finding: Coroutine[Any, Any, list[Candidate]]) -> None:
-        await self._remove(await finding)
-
-    async def _remove(self, gone: Sequence[Candidate]) -> None:
-        removed = await self._catalogue.remove(gone)
-        self._forget(removed)
-        for each in gone:  # where the index had lost one before
-            self._release(each.generation)
-
-    def _forget(self, gone: Iterable[Candidate]) -> None:
-        """These are on the shelf no more."""
-        for each in gone:
-            self.room.forgot(each.size)
-            body = self._bodies.pop(each.generation)
-            if body is None:
-                self.room.freed(each.size)
-            else:
-                self._let_go(body, each.size)
-
-    def _let_go(self, body: Body, size: int) -> None:
-        """Release an unlinked body; its bytes count until the last reader has closed it."""
-        if body.shared:
-            self.room.linger(size)
-            body.unlinked(partial(self.room.lingered, size))
-        else:  # its blocks are as good as free
-            self.room.freed(size)
-            body.unlinked()
-        body.release()
-
-    def _release(self, generation: str) -> None:
-        body = self._bodies.pop(generation)
-        if body is not None:
-            body.release()
+        await self._leaving.remove(await finding)
 
     # Purging
 
@@ -265,40 +275,49 @@ class Spool:
 
     async def remove(self, gone: Sequence[Candidate]) -> None:
         """Forget stored objects as a purge finds them.  Raises SpoolError."""
-        await whole(self._remove(gone))
+        await whole(self._leaving.remove(gone))
 
     async def adopted(self) -> bool:
         """Wait for `swept`, and tell whether nothing is left on the disk that the index does not know."""
         await self.swept()
-        return self._orderly
+        return not self._upkeep.sweeping
 
-    # Beginning and end
+    # The disk, well or not
 
-    async def _sweep(self) -> None:
-        try:
-            async for adopted in self._catalogue.sweep():
-                self.room.adopted(adopted.size)
-                self._forget(adopted.replaced)
-            self._orderly = True
-        except (SpoolError, OSError) as error:
-            _log.error("cannot sweep the spool", why=str(error))
+    def failed(self, error: Exception) -> None:
+        """The disk has refused something: until it is put right, little is asked of it."""
+        self._admission.doubt()
+        self.condition.note(error)
+
+    def keep(self, name: str, text: str) -> None:
+        """Somebody's small file of that name in the folder: if that has to be made again, the file is too."""
+        self._upkeep.kept[name] = text
 
     async def swept(self) -> None:
         """Wait until everything in the folder has been found: after an end that was no orderly one."""
-        if self._sweeping is not None:
-            await asyncio.shield(self._sweeping)
+        await self._upkeep.swept()
 
     async def close(self) -> None:
         """Let go of the folder.  Nothing may be filling or read any more."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait({self._sweeping})
+        await self._upkeep.stop()
         await self._purges.close()
-        self._bodies.close()
-        await self._catalogue.close()
+        for body in self._bodies.pop_all():
+            body.release()
+        orderly = True
+        try:
+            await self._catalogue.close()
+        except SpoolError as error:
+            _log.error("the spool was not closed in order", why=str(error))
+            orderly = False
         await asyncio.to_thread(self._disk.shutdown)
-        await asyncio.to_thread(self._claim.release, orderly=self._orderly)
+        await asyncio.to_thread(self._upkeep.release, orderly=orderly)
 
     async def _on_disk(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run blocking file work in a thread.  OSError passes through as it is."""
-        return await asyncio.get_running_loop().run_in_executor(self._disk, partial(work, *args, **kwargs))
+        loop, job = asyncio.get_running_loop(), partial(work, *args, **kwargs)
+        try:
+            return await loop.run_in_executor(self._disk, job)
+        except OSError as error:
+            if error.errno not in OUT_OF_DESCRIPTORS or not self._bodies.close_idle():
+                raise
+            return await loop.run_in_executor(self._disk, job)
