@@ -256,6 +256,7 @@ class Catalogue:
         await asyncio.to_thread(self._shelf.close)
 
     async def _on_shelf(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        left = self._shelf.left
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._thread, partial(work, *args, **kwargs)
@@ -266,6 +267,9 @@ class Catalogue:
         except OSError as error:
             self._failed(error)
             raise SpoolError(f"cannot read the spool: {error.strerror}") from error
+        finally:
+            if self._shelf.left > left:
+                self._failed(SpoolError("files that are to go cannot be deleted"))
 
 
 class _Clock:

@@ -136,7 +136,8 @@ def sync_folder(path: Path) -> None:
 class FillingFiles:
     """The two files of an object that is still arriving.  All methods block, and raise OSError.
 
-    The head is there, under its name, before the first byte of the body.
+    The head is there, under its name, before the first byte of the body.  Where making them fails, what there is of
+    them is for the caller to discard.
     """
 
     def __init__(self, paths: Paths, entry: Entry) -> None:
@@ -144,11 +145,7 @@ class FillingFiles:
         self._body = paths.filling / f"{entry.generation}.body"
         self.entry = entry
         write_file(self._head, dump_head(entry), durable=False)  # after a crash it is only dropped
-        try:
-            self.fd = calls.open_file(self._body, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        except BaseException:
-            discard(self._head)
-            raise
+        self.fd = calls.open_file(self._body, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     def seal(self, entry: Entry) -> None:
         """The body is whole: make it durable, and after it write the head that says so.
@@ -168,11 +165,12 @@ class FillingFiles:
         calls.rename(self._body, body)
         calls.rename(self._head, head)
 
-    def discard(self) -> None:
-        """Unlink both; the descriptor stays good for those who still read."""
-        for path in (self._body, self._head):
-            with suppress(FileNotFoundError):
-                calls.unlink(path)
+
+def discard_filling(paths: Paths, generation: str) -> None:
+    """Unlink all that there may be of an object that was arriving; who has it open keeps it.  Raises OSError."""
+    for suffix in (".body", ".head", ".head.new"):
+        with suppress(FileNotFoundError):
+            calls.unlink(paths.filling / f"{generation}{suffix}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from proxy.spool import calls
 from proxy.spool.bans import Bans, read_bans, write_bans
 from proxy.spool.entry import Entry, dump_head, load_head, with_stale_since
 from proxy.spool.eviction import Candidate
-from proxy.spool.folder import Claim, FillingFiles, Paths, claim, discard, is_there, write_file
+from proxy.spool.folder import Claim, FillingFiles, Paths, claim, is_there, write_file
 from proxy.spool.index import Index
 from proxy.spool.removals import Removals
 
@@ -80,8 +80,15 @@ class Shelf:
         self._index.reopen(anew=anew)
 
     def prove(self) -> None:
-        """Write something to the index that changes nothing."""
+        """Write something to the index that changes nothing, and delete what could not be deleted."""
         self._index.prove()
+        with suppress(OSError):  # one file that nobody can delete shall not stop everything
+            self._removals.retry()
+
+    @property
+    def left(self) -> int:
+        """How many files could not be deleted."""
+        return len(self._removals.left)
 
     def in_place(self) -> bool:
         """Is the index still the file of its name?"""
@@ -145,11 +152,12 @@ class Shelf:
         targets: dict[str, bytes] = {}
         with suppress(SpoolError):
             targets = self._index.targets(names)
-        kept = {name for name in names if not self._unlink_body(name, targets.get(name))}
+        bodies = {name: self._paths.body(name) for name in names}
+        kept = {name for name in names if not self._removals.unlink(bodies[name], targets.get(name))}
         names = [name for name in names if name not in kept]
         gone = self._index.remove(names)
         for name in names:
-            discard(self._paths.head(name))
+            self._removals.unlink(self._paths.head(name), targets.get(name))
         return Removed(gone, frozenset(kept))
 
     def update(self, entry: Entry, bans: Bans) -> None:
@@ -176,6 +184,7 @@ class Shelf:
             # Not durable: what the power's failure takes is fetched or asked for again.
             write_file(self._paths.head(entry.generation), dump_head(entry), durable=False)
         except OSError as error:
+            self._removals.unlink(self._paths.head(entry.generation).with_suffix(".head.new"), None)
             raise SpoolError(f"cannot update an object in the spool: {error.strerror}") from error
         self._index.update(entry)
 
@@ -262,7 +271,7 @@ class Shelf:
         adopted = Adopted()
         for generation in generations:
             head, body = self._paths.head(generation), self._paths.body(generation)
-            discard(head.with_suffix(".head.new"))
+            self._removals.unlink(head.with_suffix(".head.new"), None)
             try:
                 if not self._index.targets([generation]):
                     self._adopt(generation, adopted, now)
@@ -302,17 +311,8 @@ class Shelf:
             self._index.close()
 
     def _unlink(self, generation: str, target: bytes | None) -> None:
-        self._unlink_body(generation, target)
-        discard(self._paths.head(generation))
-
-    def _unlink_body(self, generation: str, target: bytes | None) -> bool:
-        """False if the disk does not let it go."""
-        body = self._paths.body(generation)
-        if not discard(body):
-            return False
-        with suppress(OSError):  # noted all the same
-            self._removals.note(body.parent, target)
-        return True
+        self._removals.unlink(self._paths.body(generation), target)
+        self._removals.unlink(self._paths.head(generation), target)
 
 
 def take_over(root: Path) -> tuple[Claim, Shelf]:

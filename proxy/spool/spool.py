@@ -146,6 +146,7 @@ class Spool:
         except OSError as error:
             self.room.settle(reservation)
             self.failed(error)
+            await self._upkeep.discard(entry.generation)
             raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
         except SpoolFull as error:
             self.room.settle(reservation)
@@ -197,10 +198,7 @@ class Spool:
     async def abandon(self, filling: Filling) -> None:
         """An unfinished body, or an unwanted one: unlink it; those who read it may finish."""
         self._purges.leave(filling)
-        try:
-            await self._on_disk(filling.files.discard)
-        except OSError as error:
-            self._upkeep.leave(filling.files, error)
+        await self._upkeep.discard(filling.entry.generation)
         self.room.settle(filling.reservation)
         self._leaving.let_go(filling.body, filling.reservation.written)
 

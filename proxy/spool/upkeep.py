@@ -12,7 +12,7 @@ from proxy.spool import calls
 from proxy.spool.admission import Admission
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.condition import Condition, Trouble, trouble_of
-from proxy.spool.folder import Claim, FillingFiles, Paths, discard, take_again, write_file
+from proxy.spool.folder import Claim, Paths, discard_filling, take_again, write_file
 from proxy.spool.leaving import Leaving
 from proxy.spool.room import Room
 from proxy.spool.whole import whole
@@ -53,7 +53,7 @@ class Upkeep:
         self._moved = False
         self.kept: dict[str, str] = {}
         """Small files of others, by name: the folder has them again when it had to be made again."""
-        self._leftovers: list[FillingFiles] = []
+        self._leftovers: list[str] = []
         self._sweeping: asyncio.Task[None] | None = None
         if not orderly:
             self._start_sweep()
@@ -106,10 +106,13 @@ class Upkeep:
             except SpoolError:
                 pass  # it is known
 
-    def leave(self, files: FillingFiles, error: OSError) -> None:
-        """What never became an object cannot be deleted now."""
-        self._leftovers.append(files)
-        self.condition.note(error)
+    async def discard(self, generation: str) -> None:
+        """Unlink what never became an object: now, or when the disk lets it go."""
+        try:
+            await self._on_disk(discard_filling, self._claim.paths, generation)
+        except OSError as error:
+            self._leftovers.append(generation)
+            self.condition.note(error)
 
     async def _repair(self, trouble: Trouble) -> None:
         await whole(self._restore(trouble))
@@ -172,7 +175,7 @@ class Upkeep:
             await self._catalogue.settle(digest)
             self._catalogue.note_end(digest)
         while self._leftovers:
-            await self._on_disk(self._leftovers[-1].discard)
+            await self._on_disk(discard_filling, self._claim.paths, self._leftovers[-1])
             self._leftovers.pop()
 
     async def stop(self) -> None:
@@ -199,4 +202,4 @@ def _write_proof(paths: Paths) -> None:
         calls.fdatasync(fd)
     finally:
         calls.close(fd)
-        discard(path)
+        calls.unlink(path)

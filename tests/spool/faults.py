@@ -153,7 +153,7 @@ class Faults:
             self.happens("pwrite", _path(fd))
             with self._lock:
                 self.wrote(self._open[fd], offset, data)
-                return real["pwrite"](fd, data, offset)  # type: ignore[no-any-return]
+                return int(real["pwrite"](fd, data, offset))
 
         def sync(name: str) -> Callable[[int], None]:
             def synced(fd: int) -> None:
@@ -189,7 +189,7 @@ class Faults:
 
             return read
 
-        own = {
+        own: dict[str, Callable[..., Any]] = {
             "open_file": open_file,
             "pwrite": pwrite,
             "fsync": sync("fsync"),
@@ -217,7 +217,7 @@ class _File(apsw.VFSFile):
     def __init__(self, faults: Faults, name: apsw.URIFilename | str | None, flags: list[int]) -> None:
         self._faults = faults
         self._path = str(name.filename() if isinstance(name, apsw.URIFilename) else name)
-        super().__init__("unix", name, flags)  # type: ignore[arg-type]
+        super().__init__("unix", name, flags)
         before = faults.made
         self._file = faults.file(self._path)
         self._new = faults.made > before
@@ -340,5 +340,7 @@ class Disk:
                 pieces = []
                 for start in range(0, len(now), 512):
                     old = safe[start : start + 512].ljust(len(now[start : start + 512]), b"\0")
-                    pieces.append(chance.choice([old[: len(now[start : start + 512])], now[start : start + 512]]))
+                    pieces.append(
+                        chance.choice([old[: len(now[start : start + 512])], now[start : start + 512]])
+                    )
                 return b"".join(pieces)
