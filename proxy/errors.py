@@ -166,6 +166,13 @@ class SpoolFull(SpoolError):
     reason = "spool-full"
 
 
+class SpoolSuspended(SpoolError):
+    """The disk failed a moment ago, so that it is not tried now; that it did stands in the log already."""
+
+    status = 503
+    reason = "spool-degraded"
+
+
 class Overloaded(AdapterError):
     """A limit of ours is reached; trying again later may help."""
 

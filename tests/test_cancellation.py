@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import proxy.spool.body as body_module
 from proxy.cache.sources import Complete, Growing
 from proxy.fill.fill import Fill
+from proxy.spool import calls
 from proxy.spool.spool import Spool
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
@@ -153,7 +153,7 @@ async def test_a_thread_writes_on_while_its_fill_is_cancelled(
     """The descriptor must not be closed, and its number given to another file, under the thread's hands."""
     writing, cancelled = asyncio.Event(), threading.Event()
     loop, wrote = asyncio.get_running_loop(), []
-    real = body_module._write_all
+    real = calls.write_all
 
     def slow(fd: int, data: bytes, offset: int) -> None:
         loop.call_soon_threadsafe(writing.set)
@@ -161,8 +161,8 @@ async def test_a_thread_writes_on_while_its_fill_is_cancelled(
         real(fd, data, offset)
         wrote.append(offset)
 
-    monkeypatch.setattr(body_module, "_write_all", slow)
     fill = Fill(Pieces(b"abc"), await spool.create(entry(), 3), limit=10)
+    monkeypatch.setattr(calls, "write_all", slow)
     task = asyncio.create_task(fill.run())
     await writing.wait()
     task.cancel()

@@ -128,15 +128,16 @@ async def test_what_breaks_off_is_not_stored(spool: Spool) -> None:
 
 async def test_the_end_is_told_before_the_disk_is_sure(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     committing, going_on = asyncio.Event(), asyncio.Event()
-    real = spool.publish
+    running = await begin(spool)
+    writer = running.fill._writer
+    real = writer.commit
 
-    async def publish(filling: object, stored: Entry) -> None:
+    async def commit(stored: Entry) -> None:
         committing.set()
         await going_on.wait()
-        await real(filling, stored)  # type: ignore[arg-type]
+        await real(stored)
 
-    monkeypatch.setattr(spool, "publish", publish)
-    running = await begin(spool)
+    monkeypatch.setattr(writer, "commit", commit)
     reading = asyncio.create_task(read_all(running.fill))
     running.origin.send(b"abc")
     running.origin.end()
@@ -204,7 +205,7 @@ async def test_what_is_retracted_while_it_is_committed_is_never_found(
     admitted = asyncio.Event()
     real = Shelf.admit
 
-    def admit(*args: Any) -> list[Candidate]:
+    def admit(*args: Any) -> list[Candidate] | None:
         gone = real(*args)
         loop.call_soon_threadsafe(running.fill.retract)  # before the loop can have heard of the end
         loop.call_soon_threadsafe(admitted.set)

@@ -21,7 +21,10 @@ def admin_app(state: State, purger: Purger, token: Token) -> web.Application:
 
     async def readyz(request: web.Request) -> web.Response:
         because = state.unready()
-        return web.Response(text="ok\n") if because is None else web.Response(status=503, text=f"{because}\n")
+        if because is not None:
+            return web.Response(status=503, text=f"{because}\n")
+        degraded = state.degraded()
+        return web.Response(text="ok\n" if degraded is None else f"degraded: {degraded}\n")
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))

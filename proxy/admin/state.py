@@ -13,6 +13,7 @@ import proxy
 from proxy.admin.origins import OriginCollector, describe
 from proxy.cache.cache import Cache
 from proxy.origin import Origin
+from proxy.spool.condition import Trouble
 from proxy.spool.scrub import Scrub
 
 
@@ -39,15 +40,20 @@ class State:
         """Why no new requests should come here, if they should not."""
         return "draining" if self.draining else None
 
+    def degraded(self) -> str | None:
+        """What does not work as it should, while requests are answered all the same."""
+        return self.cache.spool.condition.sentence
+
     def report(self) -> dict[str, Any]:
         """Everything for a person or a program that looks at this one instance.  Sizes in bytes."""
         spool = self.cache.spool
         stored, objects = spool.usage()
         return {
             "version": proxy.__version__,
-            "uptime_seconds": round(time.time() - self.started, 3),
+            "uptime_seconds": round(time.monotonic() - self.started, 3),
             "ready": self.unready() is None,
             "unready_because": self.unready(),
+            "degraded_because": self.degraded(),
             "requests_in_progress": self.in_progress(),
             "connections": self.connections(),
             "spool": {
@@ -108,6 +114,12 @@ class _SpoolCollector(Collector):
             sum(each.written for each in spool.partials),
         )
         yield _gauge("range_adapter_spool_max_bytes", "The limit, spool.max_size.", spool.room.max_size)
+        degraded = GaugeMetricFamily(
+            "range_adapter_spool_degraded", "1 while the disk fails in this way.", labels=["reason"]
+        )
+        for trouble in Trouble:
+            degraded.add_metric([trouble.value], float(spool.condition.trouble is trouble))
+        yield degraded
         yield _gauge("range_adapter_fills_in_progress", "Objects being fetched.", len(fills))
         yield _gauge(
             "range_adapter_fill_followers",

@@ -35,8 +35,13 @@ class Token:
     def fresh(cls, spool: Path) -> Self:
         """A new one, in a file that only its owner can read.  Blocks; raises OSError."""
         token = cls(secrets.token_urlsafe(32), f"in the file {spool / FILE}")
-        write_file(spool / FILE, token.value + "\n", durable=False)
+        write_file(spool / FILE, token.text, durable=False)
         return token
+
+    @property
+    def text(self) -> str:
+        """What stands in that file."""
+        return self.value + "\n"
 
     def is_in(self, fields: Mapping[str, str]) -> bool:
         """Does a request bring it (RFC 6750 section 2.1)?  Takes as long for a near guess as for a far one."""

@@ -10,7 +10,14 @@ from proxy.cache.answer import Answer, Asker
 from proxy.cache.fetch import Freshened, Held, Outcome, Passed
 from proxy.cache.filing import Filing
 from proxy.cache.wanted import Wanted
-from proxy.errors import ConnectTimeout, OriginDown, OriginError, OriginMalformed, SpoolError
+from proxy.errors import (
+    ConnectTimeout,
+    OriginDown,
+    OriginError,
+    OriginMalformed,
+    SpoolError,
+    SpoolSuspended,
+)
 from proxy.origin import OriginRequest
 from proxy.semantics.cache_status import Forward
 from proxy.semantics.fields import Fields
@@ -164,6 +171,8 @@ class Asking:
         if keep and held.is_whole:
             try:
                 await self._spool.update(fresh)
+            except SpoolSuspended:
+                pass  # it is asked about again
             except SpoolError as error:
                 _log.warning("a validation could not be recorded", object=entry.label, why=str(error))
         _, withheld = divided(response.fields, wanted.policy)

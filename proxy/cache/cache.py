@@ -1,15 +1,16 @@
 """The cache: decides what an answer is made of, and sees to it that one object is fetched once."""
 
 import asyncio
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
+import structlog
 from multidict import CIMultiDict
 
 from proxy.cache.asking import Question
+from proxy.cache.clock import Clock
 from proxy.cache.digesting import Digesting
 from proxy.cache.fetch import Fetch, Freshened, Held, Outcome, Passed, Storing
 from proxy.cache.fetching import Fetching
@@ -20,22 +21,24 @@ from proxy.cache.resuming import Resumptions
 from proxy.cache.sources import Growing, Passing
 from proxy.cache.underway import Waits
 from proxy.cache.wanted import Wanted
-from proxy.errors import NotValidated, OnlyIfCached, OriginError, Overloaded
+from proxy.errors import NotValidated, OnlyIfCached, OriginError, Overloaded, SpoolError
 from proxy.fill.fill import Fill
 from proxy.incidents import Incidents
 from proxy.semantics import reuse
 from proxy.semantics.authorization import asked_first
 from proxy.semantics.cache_status import CacheStatus, Forward
 from proxy.semantics.freshness import FAILURES, Lifetime, Stored, current_age, is_fresh, lifetime
-from proxy.semantics.purging import Purge
+from proxy.semantics.purging import Everything, Purge
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
+
+_log = structlog.stdlib.get_logger("cache")
 
 
 class Cache:
     """One spool and the fills into it.
 
-    `clock` gives seconds since the epoch.  What is stored for one credential alone ends when that has not been
+    Answers are fresh by `clock`.  What is stored for one credential alone ends when that has not been
     seen for `partition_ttl` seconds; each client may have `partitions_per_client` such credentials.
     """
 
@@ -46,11 +49,12 @@ class Cache:
         *,
         partition_ttl: float = 300.0,
         partitions_per_client: int = 32,
-        clock: Callable[[], float] = time.time,
+        clock: Clock | None = None,
     ) -> None:
         self.spool = spool
         self._incidents = incidents
-        self._clock = clock
+        self._clock = Clock() if clock is None else clock
+        self._doubting: asyncio.Task[None] | None = None
         self._partitions = Partitions(spool, partition_ttl, partitions_per_client)
         self._fetching = Fetching(spool, incidents, self._now, self._partitions.admit)
         self._underway = self._fetching.underway
@@ -283,12 +287,28 @@ class Cache:
         """Stop what is being fetched.  The spool stays open."""
         self._sweeping.cancel()
         await self._fetching.close()
-        await asyncio.gather(self._sweeping, return_exceptions=True)
+        running = [self._sweeping] if self._doubting is None else [self._sweeping, self._doubting]
+        await asyncio.gather(*running, return_exceptions=True)
         await self._partitions.close()
         await self._digesting.close()
 
     def _now(self) -> int:
-        return int(self._clock())
+        now = self._clock()
+        if self._clock.set_back and self._doubting is None and self.spool.condition.trouble is None:
+            self._doubting = asyncio.create_task(self._doubt(), name="clock set back")
+        return now
+
+    async def _doubt(self) -> None:
+        """Nobody knows any more how old anything is that was stored by another time: it is asked for anew."""
+        try:
+            await self.purge(Everything(), soft=True)
+        except (SpoolError, Overloaded) as error:  # it is tried again
+            _log.error("the clock was set back, and what is stored cannot be doubted", why=str(error))
+        else:
+            _log.warning("the clock was set back: what is stored is validated before it is used again")
+            self._clock.accept()
+        finally:
+            self._doubting = None
 
 
 def _question(ask: reuse.Ask, held: list[Held]) -> Question:

@@ -14,7 +14,7 @@ from proxy.cache.recent import Recent
 from proxy.cache.resuming import Resuming, Resumptions
 from proxy.cache.subject import Subject
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, SpoolError, SpoolFull
+from proxy.errors import AdapterError, SpoolError, SpoolFull, SpoolSuspended
 from proxy.fill.fill import Fill, Incoming
 from proxy.semantics.storing import Store
 from proxy.semantics.validators import origin_validators
@@ -70,6 +70,8 @@ class Filing:
         if fill is None:
             try:
                 writer = await self.spool.create(entry, length)
+            except SpoolSuspended as error:
+                return Passed(response, error.reason)
             except SpoolError as error:
                 _log.warning("an answer passes without being stored", object=entry.label, why=str(error))
                 return Passed(response, error.reason)
@@ -160,7 +162,8 @@ class Filing:
                 raise SpoolFull(f"body is larger than {self.spool.max_object_size} bytes", reason="too-large")
             writer = await self._begin(entry, length, instead_of=fill.entry)
         except SpoolError as error:
-            _log.warning("a changed object is not stored", object=entry.label, why=str(error))
+            if not isinstance(error, SpoolSuspended):
+                _log.warning("a changed object is not stored", object=entry.label, why=str(error))
             rest.close()
             return
         fill.successor = self._new_fill(wanted, writer, answer, rest)

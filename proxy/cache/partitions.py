@@ -8,14 +8,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
 
-import structlog
-
 from proxy.cache.recent import CAPACITY, Recent
 from proxy.errors import SpoolError
 from proxy.semantics.request import network
 from proxy.spool.spool import Spool
-
-_log = structlog.stdlib.get_logger("cache")
 
 SWEEP_INTERVAL = 60.0
 """Seconds between two looks for credentials that never came back."""
@@ -113,8 +109,7 @@ class Partitions:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
                 unused = await self._spool.unused_partitions(self._ttl, SWEEP_BATCH)
-            except SpoolError as error:
-                _log.error("the index cannot be read", why=str(error))
+            except SpoolError:  # the disk's condition is in the log
                 continue
             for partition in unused:
                 if partition not in self._seen:

@@ -21,6 +21,8 @@ HEURISTICALLY_CACHEABLE: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 4
 """Statuses that may be stored though nothing says so (RFC 9110 section 15.1), but for 206."""
 
 
+CLOCK_TOLERANCE: Final = 2
+"""Seconds by which a clock may be corrected without doubt in what is stored."""
 FAILURES: Final = frozenset({500, 502, 503, 504})
 """Statuses by which an origin says that it fails (RFC 5861 section 4)."""
 
@@ -175,7 +177,13 @@ def is_fresh(stored: Stored, policy: CachePolicy, now: int) -> bool:
     """By itself, without the origin's word, whatever a request wishes for."""
     representation = stored.representation
     granted = lifetime(representation.status, representation.fields, policy, stored.response_time)
-    return stored.stale_since is None and granted.seconds > current_age(stored, now, granted.basis)
+    known = stored.stale_since is None and not is_undated(stored, now)
+    return known and granted.seconds > current_age(stored, now, granted.basis)
+
+
+def is_undated(stored: Stored, now: int) -> bool:
+    """Did it come later than `now`?  Then the clock was set back, and nobody knows how old it is."""
+    return stored.response_time > now + CLOCK_TOLERANCE
 
 
 def _age(fields: Fields) -> int:

@@ -24,6 +24,7 @@ from proxy.semantics.freshness import (
     demands_validation,
     forbids_stale,
     grace,
+    is_undated,
     lifetime,
 )
 from proxy.semantics.key import FieldValues, accept_encoding, selecting
@@ -148,6 +149,8 @@ def _judge_age(
     granted = lifetime(selected.representation.status, fields, policy, selected.response_time)
     age = current_age(selected, now, granted.basis)
     ttl = granted.seconds - age
+    if is_undated(selected, now):
+        ttl = min(ttl, 0)
     if selected.stale_since is not None:
         ttl = min(ttl, selected.stale_since - now, 0)
     reuse = Reuse(selected, age, ttl)

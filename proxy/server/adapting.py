@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from proxy.cache.cache import Cache
 from proxy.cache.lease import Lease
 from proxy.cache.wanted import Wanted
-from proxy.errors import BodyLost, Unconfirmed
+from proxy.errors import SpoolError, Unconfirmed
 from proxy.origin import Origin
 from proxy.routes import Route, Routed
 from proxy.semantics import forward
@@ -73,10 +73,11 @@ class Adapting:
             try:
                 await self._answer_from(lease, exchange, visit, request, routed)
                 return
-            except (Unconfirmed, BodyLost):
+            except (Unconfirmed, SpoolError) as error:
                 if exchange.started or attempt == ATTEMPTS - 1:
                     raise
-                successor = lease.successor()
+                # What the disk could not read is not found again.
+                successor = lease.successor() if isinstance(error, Unconfirmed) else None
             finally:
                 lease.close()
 

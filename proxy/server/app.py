@@ -16,6 +16,7 @@ from yarl import URL
 
 from proxy.admin.listener import admin_app
 from proxy.admin.state import State
+from proxy.admin.token import FILE as TOKEN_FILE
 from proxy.admin.token import Token
 from proxy.cache.cache import Cache
 from proxy.config import Config
@@ -135,7 +136,7 @@ async def start(config: Config) -> Service:
             cache,
             scrub,
             registry,
-            started=time.time(),
+            started=time.monotonic(),
             in_progress=lambda: len(handler.running),
             origins=origins.values(),
             connections=entrance.report,
@@ -153,7 +154,7 @@ async def start(config: Config) -> Service:
         addresses = await _listen(public, config.server.listen, door)
         admin_address = None
         if config.admin.listen is not None:
-            app = admin_app(state, purging, await _admin_token(config))
+            app = admin_app(state, purging, await _admin_token(config, spool))
             admin = web.AppRunner(app, access_log=None, shutdown_timeout=CUT_WITHIN)
             parts.push_async_callback(admin.cleanup)
             door = partial(
@@ -240,10 +241,12 @@ def _admin_take(admin: web.BaseRunner) -> Take:
     return take
 
 
-async def _admin_token(config: Config) -> Token:
+async def _admin_token(config: Config, spool: Spool) -> Token:
     if config.admin.token is not None:
         return Token.configured(config.admin.token)
-    return await asyncio.to_thread(Token.fresh, Path(config.spool.path))
+    token = await asyncio.to_thread(Token.fresh, spool.paths.root)
+    spool.keep(TOKEN_FILE, token.text)
+    return token
 
 
 def _origin(name: str, section: OriginSection, incidents: Incidents) -> Origin:

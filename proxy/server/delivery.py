@@ -45,6 +45,8 @@ async def _send(source: Source, exchange: Exchange, start: int, stop: int) -> No
             raise OriginTruncated(f"the body ends at {available}, {stop - start} bytes too early")
         file = source.file if by_file else None
         if file is not None and available - start >= SENDFILE_FROM:
+            if exchange.can_be_taken_back:  # can it be read at all?
+                await source.read(start, start + 1)
             await exchange.send_file(file, start, available)
             start = available
         else:

@@ -63,6 +63,11 @@ class Exchange:
         """Is the head out?  Then an error can only be an aborted connection."""
         return self.status != 0
 
+    @property
+    def can_be_taken_back(self) -> bool:
+        """Is the head still here, waiting for the body's first bytes?"""
+        return bool(self._head)
+
     def interim(self, status: int, reason: str, fields: Fields) -> None:
         """Send a 1xx, if the client can take one now (RFC 9110 section 15.2)."""
         transport = self.request.transport

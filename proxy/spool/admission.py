@@ -2,13 +2,13 @@
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
 from proxy.errors import SpoolError, SpoolFull
+from proxy.spool import calls
 from proxy.spool.bodies import Bodies
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.eviction import Candidate, choose
@@ -64,11 +64,22 @@ class Admission:
                 self.evictions += len(victims)
             reservation.size = size + min(spare, -need)
 
+    async def shrink(self, size: int) -> None:
+        """Evict so many bytes, whatever the books say: a quota, say, knows better.  Raises SpoolError."""
+        async with self._admitting:
+            victims = await self._victims(size)
+            await self._remove(victims)
+            self.evictions += len(victims)
+
+    def doubt(self) -> None:
+        """What is believed of the disk has proved wrong."""
+        self._measured = -math.inf
+
     async def _measure(self) -> None:
         if time.monotonic() - self._measured < MEASURE_INTERVAL:
             return
         try:
-            disk = await asyncio.get_running_loop().run_in_executor(self._disk, os.statvfs, self._root)
+            disk = await asyncio.get_running_loop().run_in_executor(self._disk, calls.statvfs, self._root)
         except OSError as error:
             raise SpoolError(f"cannot read the spool folder {self._root}: {error.strerror}") from error
         self._room.free = disk.f_bavail * disk.f_frsize

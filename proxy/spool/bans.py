@@ -10,6 +10,7 @@ import structlog
 
 from proxy.errors import Overloaded, SpoolError
 from proxy.semantics.purging import Ban, Everything, Purge, Tagged, Targets, Under, covers, includes
+from proxy.spool import calls
 from proxy.spool.entry import Entry, with_stale_since
 from proxy.spool.folder import Paths, sync_folder, write_file
 
@@ -95,7 +96,9 @@ def write_bans(paths: Paths, bans: Bans) -> None:
     """Write them down, to hold even if the power fails.  Blocks.  Raises SpoolError."""
     lines = [[ban.epoch, ban.soft, ban.since, *_dump(ban.what)] for ban in bans.bans]
     try:
-        write_file(paths.bans, json.dumps({"format": FORMAT, "epoch": bans.epoch, "bans": lines}))
+        write_file(
+            paths.bans, json.dumps({"format": FORMAT, "epoch": bans.epoch, "bans": lines}), durable=True
+        )
         sync_folder(paths.root)
     except OSError as error:
         raise SpoolError(f"cannot write down a purge in {paths.bans}: {error.strerror}") from error
@@ -107,9 +110,9 @@ def read_bans(paths: Paths) -> Bans:
     Without the file, nobody knows what has been purged: then everything that is stored counts as purged.
     """
     try:
-        return _load(paths.bans.read_bytes())
+        return _load(calls.read_file(paths.bans))
     except FileNotFoundError as error:
-        new, why = not any(paths.objects.iterdir()), str(error)
+        new, why = not calls.listdir(paths.objects), str(error)
     except (OSError, ValueError, KeyError, TypeError) as error:
         new, why = False, str(error)
     bans = Bans()

@@ -1,6 +1,7 @@
 """Which bodies are open: those that are being read, and the last few that were."""
 
 import asyncio
+import resource
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -21,6 +22,7 @@ class Bodies:
 
     def __init__(self, opener: Callable[[Entry], Awaitable[Body]]) -> None:
         self._opener = opener
+        self._share = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8
         self._busy: dict[str, Body] = {}
         self._idle: OrderedDict[str, Body] = OrderedDict()
         self._opening: dict[str, asyncio.Task[None]] = {}
@@ -88,10 +90,8 @@ class Bodies:
     def _set_idle(self, generation: str, body: Body) -> None:
         del self._busy[generation]
         self._idle[generation] = body
-        if len(self._idle) > IDLE:
-            _, oldest = self._idle.popitem(last=False)
-            oldest.kept(None)
-            oldest.release()
+        if len(self._idle) > min(IDLE, self._share):
+            self._close_oldest()
 
     def pop(self, generation: str) -> Body | None:
         """Forget a body, and hand over the keeper's hold of it.  Who is just opening it, fails."""
@@ -114,6 +114,23 @@ class Bodies:
             body = self.pop(generation)
             if body is not None:
                 body.release()
+
+    def pop_all(self) -> list[Body]:
+        """The same with all of them."""
+        popped = [self.pop(generation) for generation in [*self._busy, *self._idle, *self._opening]]
+        return [body for body in popped if body is not None]
+
+    def close_idle(self) -> int:
+        """Close those that nobody reads; how many that were."""
+        count = len(self._idle)
+        while self._idle:
+            self._close_oldest()
+        return count
+
+    def _close_oldest(self) -> None:
+        _, oldest = self._idle.popitem(last=False)
+        oldest.kept(None)
+        oldest.release()
 
 
 def _retrieve(opening: asyncio.Task[None]) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from proxy.errors import BodyLost, SpoolError
+from proxy.spool import calls
 from proxy.spool.checksum import Checksum, read_checksum
 
 R = TypeVar("R")
@@ -48,8 +49,11 @@ class Body:
 
     @property
     def size(self) -> int:
-        """Bytes in the file."""
-        return os.fstat(self._fd).st_size
+        """Bytes in the file; 0 where the disk cannot tell."""
+        try:
+            return calls.fstat(self._fd).st_size
+        except OSError:
+            return 0
 
     def fileno(self) -> int:
         assert self._holders > 0, "a body is read only while it is held"
@@ -67,10 +71,10 @@ class Body:
             self._on_idle()
         elif self._holders == 0 and self._unlinked:
             # The last descriptor of a nameless file: closing it frees its blocks, which takes time.
-            closing = asyncio.get_running_loop().run_in_executor(self._disk, os.close, self._fd)
+            closing = asyncio.get_running_loop().run_in_executor(self._disk, calls.close, self._fd)
             closing.add_done_callback(lambda _: self._on_gone())
         elif self._holders == 0:
-            os.close(self._fd)
+            calls.close(self._fd)
 
     def kept(self, on_idle: Callable[[], None] | None) -> None:
         """Its maker keeps it open: `on_idle` is called whenever nobody else holds it any more."""
@@ -83,7 +87,10 @@ class Body:
 
     def intact(self, length: int) -> bool:
         """Has the file its name and `length` bytes still?  A disk that failed to read it counts as no."""
-        status = os.fstat(self._fd)
+        try:
+            status = calls.fstat(self._fd)
+        except OSError:
+            return False
         return status.st_size == length and status.st_nlink > 0 and not self._broken
 
     def condemn(self) -> None:
@@ -152,7 +159,7 @@ class Body:
             return None
         buffer = bytearray(stop - start)
         try:
-            count = os.preadv(self._fd, [buffer], start, _NOWAIT)
+            count = calls.preadv(self._fd, [buffer], start, _NOWAIT)
         except OSError as error:
             if error.errno in {errno.EAGAIN, errno.EOPNOTSUPP}:  # not in the cache; a tmpfs
                 return None
@@ -163,7 +170,7 @@ class Body:
 def _read_all(fd: int, start: int, stop: int) -> bytes:
     pieces = []
     while start < stop:
-        piece = os.pread(fd, stop - start, start)
+        piece = calls.pread(fd, stop - start, start)
         if not piece:
             break
         pieces.append(piece)
@@ -171,14 +178,6 @@ def _read_all(fd: int, start: int, stop: int) -> bytes:
     return b"".join(pieces)
 
 
-def _write_all(fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view = view[written:]
-        offset += written
-
-
 def _write_summed(fd: int, data: bytes, offset: int, before: Checksum | None) -> Checksum | None:
-    _write_all(fd, data, offset)
+    calls.write_all(fd, data, offset)
     return before and before.followed_by(data)

@@ -5,10 +5,9 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
-
-import structlog
 
 from proxy.errors import SpoolError
 from proxy.spool.bans import Bans
@@ -24,8 +23,8 @@ KNOWN_KEYS = 4096
 """Keys whose entries are kept parsed in memory."""
 TOUCH_INTERVAL = 5.0
 """Seconds between two writes of what was used when: a hit must not cost a transaction."""
-
-_log = structlog.stdlib.get_logger("spool")
+SWEEP_STEP = 128
+"""Objects that are taken in without leaving the shelf to others."""
 
 
 class Catalogue:
@@ -34,12 +33,17 @@ class Catalogue:
     Apart from `lookup`, methods raise SpoolError where the index or the disk refuses.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, failed: Callable[[Exception], None]) -> None:
+        """`failed` hears of everything that the shelf could not do."""
         self._shelf = shelf
+        self._failed = failed
         self._thread = ThreadPoolExecutor(1, "spool-shelf")
         self.bans = shelf.bans
         self._known: OrderedDict[bytes, tuple[Entry, ...]] = OrderedDict()
         self._hidden: set[str] = set()
+        self._owed: dict[str, Candidate] = {}
+        self._ended: set[bytes] = set()
+        self._clock = _Clock(shelf.last_use)
         self._used: dict[str, int] = {}
         self._touching: asyncio.TimerHandle | None = None
 
@@ -52,13 +56,17 @@ class Catalogue:
         try:
             entries = self._shelf.lookup(key)
         except SpoolError as error:
-            _log.error("the index cannot be read", why=str(error))
+            self._failed(error)
             return ()
-        judged = (self.bans.judged(each) for each in entries if not self.hides(each.generation))
+        judged = (self.bans.judged(each) for each in entries if not self._is_hidden(each))
         self._known[key] = entries = tuple(each for each in judged if each is not None)
         if len(self._known) > KNOWN_KEYS:
             self._known.popitem(last=False)
         return entries
+
+    def _is_hidden(self, entry: Entry) -> bool:
+        ended = self._ended and (entry.target in self._ended or entry.partition in self._ended)
+        return bool(ended) or self.hides(entry.generation)
 
     def hides(self, generation: str) -> bool:
         """Is this one on its way in or out?"""
@@ -68,13 +76,21 @@ class Catalogue:
         """Bytes and objects."""
         return self._shelf.usage()
 
-    async def admit(self, files: FillingFiles, entry: Entry) -> list[Candidate]:
-        """Take in a sealed object, to be found once it is `revealed`; returns those that it replaces."""
+    async def admit(
+        self, files: FillingFiles, entry: Entry, wanted: Callable[[], bool]
+    ) -> list[Candidate] | None:
+        """Take in a sealed object, to be found once it is `revealed`; returns those that it replaces.
+
+        None if it is not `wanted` any more.
+        """
         self._hidden.add(entry.generation)
         try:
-            return await self._on_shelf(self._shelf.admit, files, entry, _microseconds())
-        except BaseException:
-            self._hidden.discard(entry.generation)
+            gone = await self._on_shelf(self._shelf.admit, files, entry, self._clock(), wanted)
+            if gone is None:
+                self._hidden.discard(entry.generation)
+            return gone
+        except BaseException:  # who knows how far that came?
+            self._owed[entry.generation] = Candidate.of(entry)
             raise
         finally:
             self._known.pop(entry.key, None)
@@ -121,9 +137,9 @@ class Catalogue:
         """The same with all objects of one target."""
         return await self._on_shelf(self._shelf.carry_out_on, target, self.bans)
 
-    async def settle(self) -> None:
-        """What was done holds from now on, even if the power fails."""
-        await self._on_shelf(self._shelf.settle)
+    async def settle(self, target: bytes | None = None) -> None:
+        """What has gone, or was made stale, holds from now on, even if the power fails: all of it, or of a target."""
+        await self._on_shelf(self._shelf.settle, target)
 
     # Dropping
 
@@ -133,16 +149,47 @@ class Catalogue:
         self._known.pop(entry.key, None)
 
     async def remove(self, gone: Sequence[Candidate]) -> list[Candidate]:
-        """Forget objects and unlink them; returns those that were there."""
-        names = [each.generation for each in gone]
+        """Forget objects and unlink them; returns those that were there.
+
+        What the disk does not let go stays hidden, and is `owed`.
+        """
+        names = {each.generation: each for each in gone}
         self._hidden.update(names)
         for each in gone:
             self._known.pop(each.key, None)
             self._used.pop(each.generation, None)
-        removed = await self._on_shelf(self._shelf.remove, names)
-        # Where that raised they stay hidden: they leave all the same, as far as we know them.
-        self._hidden.difference_update(names)
-        return removed
+        try:
+            removed = await self._on_shelf(self._shelf.remove, list(names))
+        except SpoolError:
+            self._owed.update(names)
+            raise
+        for name in names:
+            if name in removed.kept:
+                self._owed[name] = names[name]
+            else:
+                self._owed.pop(name, None)
+                self._hidden.discard(name)
+        return removed.gone
+
+    def end(self, digest: bytes) -> None:
+        """What is stored of this target, or for this partition, is to be found no more until it can be removed."""
+        self._ended.add(digest)
+        self._known.clear()
+
+    @property
+    def owed(self) -> list[Candidate]:
+        """What is to go, and could not."""
+        return list(self._owed.values())
+
+    @property
+    def ended(self) -> list[bytes]:
+        """The targets and partitions of which something may be stored that is to go."""
+        return list(self._ended)
+
+    def note_end(self, digest: bytes) -> None:
+        """That has gone."""
+        self._ended.discard(digest)
+        self._known.clear()
 
     async def in_partition(self, partition: bytes) -> list[Candidate]:
         """What is stored for one credential."""
@@ -154,52 +201,98 @@ class Catalogue:
 
     async def unused_partitions(self, seconds: float, limit: int) -> list[bytes]:
         """Credentials of which nothing was used for so long."""
-        used, self._used = self._used, {}
-        await self._on_shelf(self._shelf.touch, used)
-        since = _microseconds() - int(seconds * 1_000_000)
+        await self._touch()
+        since = self._clock() - int(seconds * 1_000_000)
         return await self._on_shelf(self._shelf.unused_partitions, since, limit)
 
     async def oldest(self, limit: int) -> list[Candidate]:
         """The least recently used objects, oldest first."""
-        used, self._used = self._used, {}
-        await self._on_shelf(self._shelf.touch, used)
+        with suppress(
+            SpoolError
+        ):  # a full disk cannot note what was used, and has to lose something all the same
+            await self._touch()
         return await self._on_shelf(self._shelf.oldest, limit)
 
     def note_use(self, generation: str) -> None:
         """Somebody reads it."""
-        self._used[generation] = _microseconds()
+        self._used[generation] = self._clock()
         if self._touching is None:
             self._touching = asyncio.get_running_loop().call_later(TOUCH_INTERVAL, self._write_uses)
 
     def _write_uses(self) -> None:
         self._touching = None
         used, self._used = self._used, {}
-        self._thread.submit(self._shelf.touch, used)
+        self._thread.submit(self._shelf.touch, used)  # if that fails, nobody shall lose sleep over it
+
+    async def _touch(self) -> None:
+        used, self._used = self._used, {}
+        await self._on_shelf(self._shelf.touch, used)
 
     async def sweep(self) -> AsyncIterator[Adopted]:
         """Make index and disk agree, after an end that was no orderly one; tells of what was found.
 
         Leaves the shelf to others for as long as it takes it.
         """
-        for folder in await self._on_shelf(self._shelf.folders):
+        for prefix in await self._on_shelf(self._shelf.prefixes):
             begun = time.monotonic()
-            adopted = await self._on_shelf(self._shelf.sweep, folder)
-            if adopted.size:
+            amiss = await self._on_shelf(self._shelf.survey, prefix)
+            for first in range(0, len(amiss), SWEEP_STEP):
+                step = [each for each in amiss[first : first + SWEEP_STEP] if not self.hides(each)]
+                adopted = await self._on_shelf(self._shelf.adopt, step, self._clock())
                 self._known.clear()
-            yield adopted
+                yield adopted
+                await asyncio.sleep(time.monotonic() - begun)
+                begun = time.monotonic()
             await asyncio.sleep(time.monotonic() - begun)
 
+    # When the disk has failed
+
+    async def reopen(self, *, anew: bool) -> None:
+        """Look for the index again, or make it `anew`.  Meanwhile nothing is found but what is known here."""
+        await self._on_shelf(partial(self._shelf.reopen, anew=anew))
+        self._known.clear()
+
+    async def prove(self) -> None:
+        """Write something to the index that changes nothing."""
+        await self._on_shelf(self._shelf.prove)
+
+    async def in_place(self) -> bool:
+        """Is the index still the file of its name?"""
+        return await self._on_shelf(self._shelf.in_place)
+
     async def close(self) -> None:
+        """Raises SpoolError where something may come back if the power fails now."""
         if self._touching is not None:
             self._touching.cancel()
             self._write_uses()
         await asyncio.to_thread(self._thread.shutdown)
-        self._shelf.close()
+        await asyncio.to_thread(self._shelf.close)
 
     async def _on_shelf(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
+        left = self._shelf.left
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, partial(work, *args, **kwargs)
+            )
+        except SpoolError as error:
+            self._failed(error)
+            raise
+        except OSError as error:
+            self._failed(error)
+            raise SpoolError(f"cannot read the spool: {error.strerror}") from error
+        finally:
+            if self._shelf.left > left:
+                self._failed(SpoolError("files that are to go cannot be deleted"))
 
 
-def _microseconds() -> int:
-    """Since the epoch."""
-    return time.time_ns() // 1000
+class _Clock:
+    """Microseconds since the epoch, as far as one can know: never before what it said last, in this run or another.
+
+    What is used now must not look older than what was used before somebody set the clock back.
+    """
+
+    def __init__(self, last: int) -> None:
+        self._offset = max(time.time_ns() // 1000, last + 1) - time.monotonic_ns() // 1000
+
+    def __call__(self) -> int:
+        return self._offset + time.monotonic_ns() // 1000

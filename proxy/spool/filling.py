@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Protocol
 
-from proxy.errors import AdapterError
+from proxy.errors import AdapterError, SpoolError
 from proxy.spool.body import Body
 from proxy.spool.checksum import Checksum
 from proxy.spool.entry import Entry
@@ -34,6 +34,7 @@ class Books(Protocol):
     async def publish(self, filling: "Filling", entry: Entry) -> None: ...
     async def abandon(self, filling: "Filling") -> None: ...
     def wrote(self, filling: "Filling", end: int) -> None: ...
+    def failed(self, error: SpoolError) -> None: ...
 
 
 class Filling:
@@ -80,7 +81,11 @@ class Filling:
         """Put `data` at `offset` of the body file.  Raises SpoolError."""
         self._books.wrote(self, offset + len(data))
         follows = self.checksum is not None and self.checksum.length == offset
-        self.checksum = await self.body.write(data, offset, self.checksum if follows else None)
+        try:
+            self.checksum = await self.body.write(data, offset, self.checksum if follows else None)
+        except SpoolError as error:
+            self._books.failed(error)
+            raise
 
     async def commit(self, entry: Entry) -> None:
         """The body is whole: publish it as `entry`, in the place of the same variant's older ones; or give it up, if

@@ -1,16 +1,22 @@
 """The spool's folder: what lies where, whose it is, and the files of an object on its way into it."""
 
 import errno
-import fcntl
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from proxy.errors import SpoolError
+from proxy.spool import calls
 from proxy.spool.entry import Entry, dump_head, load_head
 
 SECRET_SIZE = 32
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_log = structlog.stdlib.get_logger("spool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,11 @@ class Paths:
         """There while nobody runs and the last one came to an orderly end."""
         return self.root / "orderly"
 
+    @property
+    def boot(self) -> Path:
+        """Which start of the machine it was last used in."""
+        return self.root / "boot"
+
     def body(self, generation: str) -> Path:
         return self.objects / generation[:2] / f"{generation}.body"
 
@@ -62,39 +73,76 @@ class Paths:
 
     def make(self) -> None:
         """Create the folders.  Bodies may be private: nobody else may read them."""
-        for folder in (self.root, self.filling, self.objects):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (*reversed(self.root.parents), self.root, self.filling, self.objects):
+            make_folder(folder)
 
 
-def write_file(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replace `path` by `text`, whole or not at all; `durable`: also if the power fails."""
-    temporary = path.with_suffix(path.suffix + ".new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def make_folder(path: Path) -> None:
+    """Create a folder, unless it is there."""
     try:
-        with open(fd, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
+        calls.mkdir(path)
+    except FileExistsError:
+        calls.stat(path / ".")  # it is a folder indeed
+    except OSError:  # the root of a system that cannot be written is there all the same
+        if not is_there(path / "."):
+            raise
+
+
+def is_there(path: Path) -> bool:
+    """Is there a file or a folder of this name?"""
+    try:
+        calls.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def write_file(path: Path, text: str, *, durable: bool) -> None:
+    """Replace `path` by `text`, whole or not at all; `durable`: also if the power fails, once the folder is synced.
+
+    Else that may leave the old text, or none that can be read.
+    """
+    temporary = path.with_suffix(path.suffix + ".new")
+    fd = calls.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        try:
+            calls.write_all(fd, text.encode("ascii"), 0)
             if durable:
-                os.fsync(fd)
-        temporary.rename(path)
+                calls.fsync(fd)
+        finally:
+            calls.close(fd)
+        calls.rename(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
         raise
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable: a file that has just been replaced could be the old one otherwise."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def discard(path: Path) -> bool:
+    """Unlink a file, if it is there; False, and the log tells, if the disk refuses."""
     try:
-        os.fsync(fd)
+        calls.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        _log.warning("cannot delete a file of the spool", path=str(path), why=error.strerror)
+        return False
+    return True
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable: those that came, those that went, and those that mean another file now."""
+    fd = calls.open_file(path, os.O_RDONLY)
+    try:
+        calls.fsync(fd)
     finally:
-        os.close(fd)
+        calls.close(fd)
 
 
 class FillingFiles:
     """The two files of an object that is still arriving.  All methods block, and raise OSError.
 
-    The head is there, under its name, before the first byte of the body.
+    The head is there, under its name, before the first byte of the body.  Where making them fails, what there is of
+    them is for the caller to discard.
     """
 
     def __init__(self, paths: Paths, entry: Entry, *, found: bool = False) -> None:
@@ -103,19 +151,15 @@ class FillingFiles:
         self._body = paths.filling / f"{entry.generation}.body"
         self.entry = entry
         if found:
-            self.fd = os.open(self._body, os.O_RDWR | os.O_CLOEXEC)
+            self.fd = calls.open_file(self._body, os.O_RDWR)
             return
         self.describe(entry)
-        try:
-            self.fd = os.open(self._body, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except BaseException:
-            self._head.unlink()
-            raise
+        self.fd = calls.open_file(self._body, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     @property
     def size(self) -> int:
         """Bytes in the body's file."""
-        return os.fstat(self.fd).st_size
+        return calls.fstat(self.fd).st_size
 
     def describe(self, entry: Entry) -> None:
         """Write down what is known by now.  Not durable: what the power's failure spoils is dropped."""
@@ -123,23 +167,33 @@ class FillingFiles:
 
     def disown(self) -> None:
         """Whatever becomes of us, nobody shall go on with it."""
-        self._head.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            calls.unlink(self._head)
 
     def seal(self, entry: Entry) -> None:
-        """The body is whole: make it durable, and after it the head that says so."""
-        os.fdatasync(self.fd)
-        write_file(self._head, dump_head(entry))
+        """The body is whole: make it durable, and after it write the head that says so.
+
+        No name that it will bear may outlive the power where the bytes do not.  The head need not be durable: what
+        is left of it is whole or unreadable, and costs no more than the object.
+        """
+        calls.fdatasync(self.fd)
+        write_file(self._head, dump_head(entry), durable=False)
 
     def move(self, head: Path, body: Path) -> None:
-        """Give both their place among the objects; the head last, for a body without a head is nothing."""
-        body.parent.mkdir(mode=0o700, exist_ok=True)
-        self._body.rename(body)
-        self._head.rename(head)
+        """Give both their place among the objects; the head last, for a body without a head is nothing.
 
-    def discard(self) -> None:
-        """Unlink both; the descriptor stays good for those who still read."""
-        self._head.unlink(missing_ok=True)
-        self._body.unlink(missing_ok=True)
+        No folder is synced: an object that the power's failure takes back is fetched again.
+        """
+        make_folder(body.parent)
+        calls.rename(self._body, body)
+        calls.rename(self._head, head)
+
+
+def discard_filling(paths: Paths, generation: str) -> None:
+    """Unlink all that there may be of an object that was arriving; who has it open keeps it.  Raises OSError."""
+    for suffix in (".body", ".head", ".head.new"):
+        with suppress(FileNotFoundError):
+            calls.unlink(paths.filling / f"{generation}{suffix}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,47 +201,38 @@ class Claim:
     """A folder that is ours alone until `release`.
 
     `secret` is of this folder: what keys of credentials are derived with, so that none can be guessed from the
-    disk.  `orderly`: did the last owner leave everything in its place?
+    disk.  `orderly`: did the last owner leave everything in its place?  `same_boot`: has the machine run on since the
+    folder was last taken, so that what was written then is there, synced or not?  Where nobody can tell, it has not.
     """
 
     paths: Paths
     secret: bytes
     orderly: bool
+    same_boot: bool
     lock: int
     unfinished: tuple[FillingFiles, ...] = ()
-    same_boot: bool = True
+
+    def holds(self) -> bool:
+        """Is what lies under its name still the folder that was taken?  Blocks.  Raises OSError."""
+        ours = calls.fstat(self.lock)
+        try:
+            there = calls.stat(self.paths.lock)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        folders = (self.paths.filling, self.paths.objects)
+        return os.path.samestat(ours, there) and all(is_there(folder) for folder in folders)
 
     def release(self, *, orderly: bool) -> None:
+        """Raises nothing: without the mark of an orderly end, the next start looks through everything."""
         if orderly:
-            self.paths.orderly.touch(mode=0o600)
-        os.close(self.lock)
+            with suppress(OSError):
+                calls.close(calls.open_file(self.paths.orderly, os.O_WRONLY | os.O_CREAT))
+        calls.close(self.lock)
 
 
 def claim(root: Path) -> Claim:
-    """Take the folder, made if missing, and clear it of what never became whole.  Blocks.
-
-    Raises SpoolError, in words for the person who started us.
-    """
-    paths = Paths(root)
-    try:
-        paths.make()
-        lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SpoolError(f"cannot write to the spool folder {root}: {error.strerror}") from error
-    try:
-        fcntl.flock(
-            lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # not lockf: that is lost with any descriptor of the file
-        for leftover in root.glob("*.new"):  # it was being replaced when its process died
-            leftover.unlink()
-        orderly = paths.orderly.exists()
-        paths.orderly.unlink(missing_ok=True)
-        return Claim(paths, _secret(paths), orderly, lock)
-    except OSError as error:
-        os.close(lock)
-        if error.errno == errno.EWOULDBLOCK:
-            raise SpoolError(f"the spool folder {root} is in use by another range-adapter") from error
-        raise SpoolError(f"cannot take over the spool folder {root}: {error.strerror}") from error
+    """Take the folder, made if missing.  Blocks.  Raises SpoolError, in words for the person who started us."""
+    return _take(Paths(root), None)
 
 
 def find_unfinished(paths: Paths, epoch: int) -> tuple[FillingFiles, ...]:
@@ -195,24 +240,25 @@ def find_unfinished(paths: Paths, epoch: int) -> tuple[FillingFiles, ...]:
 
     Blocks.  Raises OSError.
     """
-    found: list[FillingFiles] = []
-    for leftover in sorted(paths.filling.iterdir(), key=lambda path: path.lstat().st_mtime_ns):
-        if not leftover.is_symlink() and leftover.is_dir():
-            continue  # a folder is not ours
-        if leftover.suffix == ".body" and (files := _unfinished(paths, leftover, epoch)):
-            found.append(files)
+    names = [each.name for each in paths.filling.iterdir() if each.is_symlink() or not each.is_dir()]
+    found = [
+        files for name in names if name.endswith(".body") and (files := _unfinished(paths, name[:-5], epoch))
+    ]
     kept = {f"{files.entry.generation}{suffix}" for files in found for suffix in (".head", ".body")}
-    for leftover in paths.filling.iterdir():
-        if leftover.name not in kept and (leftover.is_symlink() or not leftover.is_dir()):
-            leftover.unlink()
-    return tuple(found)
+    for name in names:  # a folder is not ours
+        if name not in kept:
+            calls.unlink(paths.filling / name)
+    return tuple(sorted(found, key=lambda files: calls.fstat(files.fd).st_mtime_ns))
 
 
-def _unfinished(paths: Paths, body: Path, epoch: int) -> FillingFiles | None:
-    """Of a purge nobody knows any more, after a while, what it was about: it counts as about all from before it."""
+def _unfinished(paths: Paths, generation: str, epoch: int) -> FillingFiles | None:
+    """Of a purge nobody knows any more, after a while, what it was about: it counts as about all from before it.
+
+    And a credential begins anew after each start.
+    """
     try:
-        entry = load_head(body.with_suffix(".head").read_bytes())
-        if entry.generation != body.stem or entry.epoch < epoch:
+        entry = load_head(calls.read_file(paths.filling / f"{generation}.head"))
+        if entry.generation != generation or entry.epoch < epoch or entry.partition is not None:
             return None
         files = FillingFiles(paths, entry, found=True)
     except (OSError, SpoolError):
@@ -220,18 +266,78 @@ def _unfinished(paths: Paths, body: Path, epoch: int) -> FillingFiles | None:
     length = entry.stored.representation.complete_length
     if 0 < files.size <= (files.size if length is None else length):
         return files
-    os.close(files.fd)
+    calls.close(files.fd)
     return None
 
 
-def _secret(paths: Paths) -> bytes:
-    """The folder's secret; a new one where it is lost, which makes what credentials had stored unreachable."""
+def take_again(lost: Claim) -> Claim:
+    """The folder under the same name, which was removed or replaced: it gets the secret of the one that is `lost`.
+
+    Blocks.  Raises SpoolError; then the lost one is still to be released.
+    """
+    owned = _take(lost.paths, lost.secret)
+    calls.close(lost.lock)
+    return owned
+
+
+def _take(paths: Paths, secret: bytes | None) -> Claim:
     try:
-        secret = bytes.fromhex(paths.secret.read_text("ascii"))
-        if len(secret) == SECRET_SIZE:
-            return secret
+        paths.make()
+        lock = calls.open_file(paths.lock, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise SpoolError(f"cannot write to the spool folder {paths.root}: {error.strerror}") from error
+    try:
+        calls.flock(lock)
+        for name in calls.listdir(paths.root):
+            if name.endswith(".new"):  # never came to its name
+                discard(paths.root / name)
+        same_boot = _is_same_boot(paths)
+        orderly = is_there(paths.orderly)
+        if orderly:
+            calls.unlink(paths.orderly)
+        stored = _stored_secret(paths)
+        if stored is None or secret not in {None, stored}:
+            stored = secret or secrets.token_bytes(SECRET_SIZE)
+            write_file(paths.secret, stored.hex(), durable=True)
+        # What is orderly now may not look so after the power fails, and partitions are found by the secret only.
+        sync_folder(paths.root)
+        return Claim(paths, stored, orderly, same_boot, lock)
+    except OSError as error:
+        calls.close(lock)
+        if error.errno == errno.EWOULDBLOCK:
+            raise SpoolError(f"the spool folder {paths.root} is in use by another range-adapter") from error
+        raise SpoolError(f"cannot take over the spool folder {paths.root}: {error.strerror}") from error
+
+
+def _stored_secret(paths: Paths) -> bytes | None:
+    """The folder's secret; without it, what credentials had stored cannot be reached any more."""
+    try:
+        secret = bytes.fromhex(calls.read_file(paths.secret).decode("ascii"))
     except (FileNotFoundError, ValueError):
-        pass  # the first start, or not ours
-    secret = secrets.token_bytes(SECRET_SIZE)
-    write_file(paths.secret, secret.hex())
-    return secret
+        return None  # the first start, or not ours
+    return secret if len(secret) == SECRET_SIZE else None
+
+
+def boot_id() -> str:
+    """Another after each start of the machine; "" where nobody can tell."""
+    try:
+        return BOOT_ID.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _is_same_boot(paths: Paths) -> bool:
+    """Has the folder been taken before since the machine was started?  It has now.
+
+    The file is not synced: if the power fails, what it says is of another start, or nothing.
+    """
+    boot = boot_id().encode()
+    try:
+        last = calls.read_file(paths.boot).strip()
+    except OSError:
+        last = b""
+    if boot and last == boot:
+        return True
+    with suppress(OSError):  # on a full disk; it says what it said, and that is not this start
+        write_file(paths.boot, boot.decode(), durable=False)
+    return False

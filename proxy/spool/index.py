@@ -3,58 +3,23 @@ writers.  It is derived from the head files; a broken one is put aside and made 
 """
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 import structlog
 
 from proxy.errors import SpoolError
+from proxy.spool import calls
+from proxy.spool.database import OtherFormat, connect, discard_database, mapped, open_database
 from proxy.spool.entry import Entry, dump_head, load_head
 from proxy.spool.eviction import Candidate
 
-FORMAT = 4
-"""Of the tables; an index of another format is made anew."""
 MAX_VARIANTS = 64
 """Entries under one key.  An origin that varies by User-Agent has no end of them, and a lookup reads them all."""
-BUSY_TIMEOUT = 5_000
-"""Milliseconds to wait for another process that looks into the file."""
-
 _log = structlog.stdlib.get_logger("spool")
-
-_SCHEMA = """
-CREATE TABLE objects (
-    generation TEXT PRIMARY KEY,
-    key        BLOB NOT NULL,
-    target     BLOB NOT NULL,
-    partition  BLOB,
-    size       INTEGER NOT NULL,
-    used       INTEGER NOT NULL,  -- microseconds since the epoch
-    head       TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX objects_by_key ON objects (key);
-CREATE INDEX objects_by_target ON objects (target);
-CREATE INDEX objects_by_partition ON objects (partition, used) WHERE partition IS NOT NULL;
-CREATE INDEX objects_by_use ON objects (used, key, size);
-CREATE TABLE usage (bytes INTEGER NOT NULL, objects INTEGER NOT NULL, partition_bytes INTEGER NOT NULL);
-INSERT INTO usage VALUES (0, 0, 0);
-CREATE TRIGGER object_added AFTER INSERT ON objects
-    BEGIN UPDATE usage SET bytes = bytes + new.size, objects = objects + 1,
-        partition_bytes = partition_bytes + iif(new.partition IS NULL, 0, new.size); END;
-CREATE TRIGGER object_removed AFTER DELETE ON objects
-    BEGIN UPDATE usage SET bytes = bytes - old.size, objects = objects - 1,
-        partition_bytes = partition_bytes - iif(old.partition IS NULL, 0, old.size); END;
-"""
-
-
-@contextmanager
-def _mapped() -> Iterator[None]:
-    """SQLite's errors, and those of its file, as ours."""
-    try:
-        yield
-    except (apsw.Error, OSError) as error:
-        raise SpoolError(f"the spool's index failed: {error}") from error
 
 
 class Index:
@@ -62,25 +27,68 @@ class Index:
     everything else belongs on one other thread.  All raise SpoolError where SQLite fails.
     """
 
-    @_mapped()
     def __init__(self, path: Path) -> None:
         """Opens or creates; `fresh` tells which."""
-        try:
-            self._writer, self.fresh = _open(path)
-        except (apsw.NotADBError, apsw.CorruptError, _OtherFormat) as error:
-            _log.warning("the index is made anew from what is stored", index=str(path), why=str(error))
-            for suffix in ("", "-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    Path(f"{path}{suffix}").unlink()
-            self._writer, self.fresh = _open(path)
-        self._reader = _connect(path)
+        self._path = path
+        self._reading = (
+            threading.Lock()
+        )  # for the instant of a lookup: a connection must not be closed under it
+        self._reader: apsw.Connection | None = None
+        self._open()
 
-    @_mapped()
+    @mapped()
+    def _open(self) -> None:
+        try:
+            self._writer, self.fresh = open_database(self._path)
+        except (apsw.NotADBError, apsw.CorruptError, OtherFormat) as error:
+            _log.warning("the index is made anew from what is stored", index=str(self._path), why=str(error))
+            discard_database(self._path)
+            self._writer, self.fresh = open_database(self._path)
+        try:
+            reader = connect(self._path)
+            self._file = calls.stat(self._path)
+        except BaseException:
+            self._writer.close()
+            raise
+        with self._reading:
+            self._reader = reader
+
+    @mapped()
+    def reopen(self, *, anew: bool) -> None:
+        """Let go of the file, and open what lies there now, or make it `anew`.  Meanwhile lookups fail."""
+        # First of all: closing a SQLite database deletes its log by name, be it another database's by then.
+        self.close()
+        if anew:
+            discard_database(self._path)
+        self._open()
+
+    @mapped()
+    def in_place(self) -> bool:
+        """Is it still the file of that name?"""
+        try:
+            return os.path.samestat(self._file, calls.stat(self._path))
+        except FileNotFoundError:
+            return False
+
+    @mapped()
+    def prove(self) -> None:
+        """Write something that changes nothing."""
+        self._writer.execute("UPDATE usage SET bytes = bytes")
+
+    @contextmanager
+    def _readable(self) -> Iterator[apsw.Connection]:
+        with self._reading:
+            if self._reader is None:
+                raise SpoolError("the spool's index is not open")
+            yield self._reader
+
+    @mapped()
     def lookup(self, key: bytes) -> tuple[Entry, ...]:
         """Every stored variant under `key`, the newest first."""
-        return tuple(entry for _, entry in _variants(self._reader, key) if entry is not None)
+        with self._readable() as reader:
+            return tuple(entry for _, entry in _variants(reader, key) if entry is not None)
 
-    @_mapped()
+    @mapped()
     def in_partition(self, partition: bytes) -> list[Candidate]:
         """What is stored for one credential."""
         return _candidates(
@@ -89,14 +97,14 @@ class Index:
             )
         )
 
-    @_mapped()
+    @mapped()
     def of_target(self, target: bytes) -> list[Candidate]:
         """What is stored of one target, for whichever credential."""
         return _candidates(
             self._writer.execute("SELECT generation, key, size FROM objects WHERE target = ?", (target,))
         )
 
-    @_mapped()
+    @mapped()
     def unused_partitions(self, since: int, limit: int) -> list[bytes]:
         """Credentials of which nothing was used `since` then (microseconds since the epoch)."""
         rows = self._writer.execute(
@@ -106,19 +114,21 @@ class Index:
         )
         return [bytes(partition) for (partition,) in rows]
 
-    @_mapped()
+    @mapped()
     def usage(self) -> tuple[int, int]:
         """Bytes and objects."""
-        [(size, objects)] = self._reader.execute("SELECT bytes, objects FROM usage")
+        with self._readable() as reader:
+            [(size, objects)] = reader.execute("SELECT bytes, objects FROM usage")
         return int(size), int(objects)
 
-    @_mapped()
+    @mapped()
     def partition_bytes(self) -> int:
         """Bytes of what is stored for single credentials.  Good for the loop's thread, as `usage` is."""
-        [(size,)] = self._reader.execute("SELECT partition_bytes FROM usage")
+        with self._readable() as reader:
+            [(size,)] = reader.execute("SELECT partition_bytes FROM usage")
         return int(size)
 
-    @_mapped()
+    @mapped()
     def add(self, entry: Entry, used: int) -> list[Candidate]:
         """Take in `entry`, last used when (microseconds since the epoch); what it replaces is removed, and returned.
 
@@ -150,7 +160,7 @@ class Index:
             )
         return gone
 
-    @_mapped()
+    @mapped()
     def newest(self, entry: Entry) -> bool:
         """Is there no younger response of the same variant?"""
         return not any(
@@ -160,7 +170,7 @@ class Index:
             for _, other in _variants(self._writer, entry.key)
         )
 
-    @_mapped()
+    @mapped()
     def update(self, *entries: Entry) -> None:
         """New metadata for generations, if they are still there."""
         with self._writer:
@@ -169,7 +179,7 @@ class Index:
                 [(dump_head(entry), entry.generation) for entry in entries],
             )
 
-    @_mapped()
+    @mapped()
     def remove(self, generations: Iterable[str]) -> list[Candidate]:
         """Those that were there to remove."""
         gone: list[Candidate] = []
@@ -181,7 +191,7 @@ class Index:
                 gone += _candidates(rows)
         return gone
 
-    @_mapped()
+    @mapped()
     def touch(self, used: Mapping[str, int]) -> None:
         """Record when objects were last used (microseconds since the epoch)."""
         with self._writer:
@@ -190,14 +200,14 @@ class Index:
                 [(when, generation) for generation, when in used.items()],
             )
 
-    @_mapped()
+    @mapped()
     def oldest(self, limit: int) -> list[Candidate]:
         """The least recently used objects, oldest first."""
         return _candidates(
             self._writer.execute("SELECT generation, key, size FROM objects ORDER BY used LIMIT ?", (limit,))
         )
 
-    @_mapped()
+    @mapped()
     def page(self, after: str, limit: int) -> list[tuple[Candidate, Entry | None]]:
         """What is stored, in the order of generations and from the next one on; None for what cannot be read."""
         return _rows(
@@ -208,7 +218,7 @@ class Index:
             )
         )
 
-    @_mapped()
+    @mapped()
     def page_of_target(self, target: bytes) -> list[tuple[Candidate, Entry | None]]:
         """The same of one target, as a whole."""
         return _rows(
@@ -217,55 +227,52 @@ class Index:
             )
         )
 
-    @_mapped()
+    @mapped()
     def settle(self) -> None:
         """What was done holds from now on, even if the power fails."""
         self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
 
-    @_mapped()
+    @mapped()
     def find(self, generation: str) -> Entry | None:
         """What is stored as this generation."""
         rows = self._writer.execute("SELECT head FROM objects WHERE generation = ?", (generation,))
         return next((load_head(str(head)) for (head,) in rows), None)
 
-    @_mapped()
-    def contains(self, generation: str) -> bool:
-        return bool(list(self._writer.execute("SELECT 1 FROM objects WHERE generation = ?", (generation,))))
+    @mapped()
+    def targets(self, generations: Iterable[str]) -> dict[str, bytes]:
+        """Of those generations that are stored."""
+        query = "SELECT target FROM objects WHERE generation = ?"
+        return {name: bytes(row[0]) for name in generations for row in self._writer.execute(query, (name,))}
+
+    @mapped()
+    def beginning_with(self, prefix: str) -> set[str]:
+        """The stored generations whose names begin with these hex digits."""
+        rows = self._writer.execute(
+            "SELECT generation FROM objects WHERE generation >= ? AND generation < ?", (prefix, prefix + "g")
+        )
+        return {str(generation) for (generation,) in rows}
+
+    @mapped()
+    def has_any(self, prefix: str) -> bool:
+        """Is there any of those?"""
+        query = "SELECT 1 FROM objects WHERE generation >= ? AND generation < ? LIMIT 1"
+        return bool(list(self._writer.execute(query, (prefix, prefix + "g"))))
+
+    @mapped()
+    def last_use(self) -> int:
+        """When anything was used last (microseconds since the epoch)."""
+        [(used,)] = self._writer.execute("SELECT max(used) FROM objects")
+        return int(used or 0)
 
     def close(self) -> None:
-        self._reader.close()
-        self._writer.close()
-
-
-class _OtherFormat(Exception):
-    """The file is an index of another version."""
-
-
-def _connect(path: Path) -> apsw.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # URLs may be secrets
-    connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(BUSY_TIMEOUT)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
-
-
-def _open(path: Path) -> tuple[apsw.Connection, bool]:
-    """A connection to the index, and whether it was made just now."""
-    connection = _connect(path)
-    try:
-        with connection:
-            [(version,)] = connection.execute("PRAGMA user_version")
-            [(tables,)] = connection.execute("SELECT count(*) FROM sqlite_schema")
-            if tables == 0:
-                connection.execute(_SCHEMA)
-                connection.pragma("user_version", FORMAT)
-            elif version != FORMAT:
-                raise _OtherFormat
-    except BaseException:
-        connection.close()
-        raise
-    return connection, tables == 0
+        with self._reading:
+            reader, self._reader = self._reader, None
+        for connection in (reader, self._writer):
+            try:
+                if connection is not None:
+                    connection.close()
+            except apsw.Error as error:  # it is closed all the same; what was written is in its log
+                _log.info("the index was not closed in order", why=str(error))
 
 
 def _variants(connection: apsw.Connection, key: bytes) -> list[tuple[str, Entry | None]]:

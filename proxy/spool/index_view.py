@@ -9,8 +9,8 @@ from urllib.parse import quote
 import apsw
 
 from proxy.errors import SpoolError
+from proxy.spool.database import BUSY_TIMEOUT, FORMAT
 from proxy.spool.entry import Entry, load_head
-from proxy.spool.index import BUSY_TIMEOUT, FORMAT
 
 PAGE = 256
 """Rows read at once: a long transaction would keep the service's log from being folded in."""

@@ -118,7 +118,10 @@ class Purges:
             self.start()
 
     async def _drop(self, done: tuple[Ban, ...]) -> None:
-        """These have been carried out."""
+        """These have been carried out, once what could not go has gone, and nothing can come back."""
+        await self._books.remove(self._catalogue.owed)
+        if self._catalogue.owed:
+            raise SpoolError("files that are purged cannot be deleted")
         await self._catalogue.settle()
         async with self._writing:
             bans: Bans = self._catalogue.bans.without(done)

@@ -44,10 +44,15 @@ class Room:
         """Everything that counts against `max_size`."""
         return self.stored + self.lingering + self.reserved
 
+    @property
+    def disk_left(self) -> int:
+        """What the disk has left for more than is promised already."""
+        promised = sum(max(0, each.size - each.written) for each in self._reservations)
+        return self.free - self.min_free - promised
+
     def shortfall(self, size: int) -> int:
         """How many bytes must go before `size` more fit; below 0: how many more would."""
-        promised = sum(max(0, each.size - each.written) for each in self._reservations)
-        return max(self.used + size - self.max_size, self.min_free + promised + size - self.free)
+        return max(self.used + size - self.max_size, size - self.disk_left)
 
     # Partitions
 

@@ -1,34 +1,49 @@
 """Complete objects: the files below `objects/` and the index of them, which change together, on one thread.
 
 A row is added after its files are in place.  What is removed loses its body first: wherever a crash stops that, no
-body is left that anything could bring back, neither the row (whoever opens it finds nothing) nor the head (`sweep`
-takes in what lies here unknown to the index, but only what is whole).
+body is left that anything could bring back, neither the row (whoever opens it finds nothing) nor the head (`adopt`
+takes in what lies here unknown to the index, but only what is whole).  The power's failure could: see `Removals`.
 """
 
-import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
 from proxy.errors import SpoolError
+from proxy.spool import calls
 from proxy.spool.bans import Bans, read_bans, write_bans
 from proxy.spool.entry import Entry, dump_head, load_head, with_stale_since
 from proxy.spool.eviction import Candidate
-from proxy.spool.folder import Claim, FillingFiles, Paths, claim, find_unfinished, write_file
+from proxy.spool.folder import Claim, FillingFiles, Paths, claim, find_unfinished, is_there, write_file
 from proxy.spool.index import Index
+from proxy.spool.removals import Removals
 
 _log = structlog.stdlib.get_logger("spool")
 
 
+class _Unfit(Exception):
+    """What lies here is no object."""
+
+
 @dataclass(slots=True)
 class Adopted:
-    """What a sweep has taken in: how many bytes, and what went for it."""
+    """What a sweep has found: how many bytes it took in, and what went for it or had gone before."""
 
     size: int = 0
     replaced: list[Candidate] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What became of objects that are to go: those that went, and those that the disk did not let go."""
+
+    gone: list[Candidate]
+    kept: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +65,34 @@ class Shelf:
         self.bans = read_bans(paths)
         """As they were found."""
         self._index = Index(paths.index)
+        self.last_use = self._index.last_use()
+        """When anything had been used last then (microseconds since the epoch)."""
+        self._removals = Removals()
+        self._usage, self._partition_bytes = (0, 0), 0
 
     @property
     def fresh(self) -> bool:
         """Was the index lost, so that objects lie here which it does not know?"""
         return self._index.fresh
+
+    def reopen(self, *, anew: bool) -> None:
+        """Look for the index again, or make it `anew`: for when it failed, or the folder is another one."""
+        self._index.reopen(anew=anew)
+
+    def prove(self) -> None:
+        """Write something to the index that changes nothing, and delete what could not be deleted."""
+        self._index.prove()
+        with suppress(OSError):  # one file that nobody can delete shall not stop everything
+            self._removals.retry()
+
+    @property
+    def left(self) -> int:
+        """How many files could not be deleted."""
+        return len(self._removals.left)
+
+    def in_place(self) -> bool:
+        """Is the index still the file of its name?"""
+        return self._index.in_place()
 
     def lookup(self, key: bytes) -> tuple[Entry, ...]:
         """Every variant under `key`, the newest first."""
@@ -73,38 +111,54 @@ class Shelf:
         return self._index.unused_partitions(since, limit)
 
     def usage(self) -> tuple[int, int]:
-        """Bytes and objects."""
-        return self._index.usage()
+        """Bytes and objects; as they were last where the index cannot tell."""
+        with suppress(SpoolError):
+            self._usage = self._index.usage()
+        return self._usage
 
     def partition_bytes(self) -> int:
-        """Bytes of what is stored for single credentials.  Good for the loop's thread."""
-        return self._index.partition_bytes()
+        """Bytes of what is stored for single credentials, in the same way.  Good for the loop's thread."""
+        with suppress(SpoolError):
+            self._partition_bytes = self._index.partition_bytes()
+        return self._partition_bytes
 
     def open(self, entry: Entry) -> int:
         """A descriptor of the entry's body.  Raises OSError.  Any thread may do this."""
-        return os.open(self._paths.body(entry.generation), os.O_RDONLY | os.O_CLOEXEC)
+        return calls.open_file(self._paths.body(entry.generation), os.O_RDONLY)
 
-    def admit(self, files: FillingFiles, entry: Entry, used: int) -> list[Candidate]:
-        """Give a sealed object its place; what it replaces goes, and is returned."""
+    def admit(
+        self, files: FillingFiles, entry: Entry, used: int, wanted: Callable[[], bool]
+    ) -> list[Candidate] | None:
+        """Give a sealed object its place; what it replaces goes, and is returned.
+
+        None if it is not `wanted` any more.  That is asked here, on the thread of the shelf: whoever does not want
+        it has it removed from here after that, so that it is found by then.
+        """
+        if not wanted():
+            return None
         try:
             files.move(self._paths.head(entry.generation), self._paths.body(entry.generation))
             gone = self._index.add(entry, used)
         except (OSError, SpoolError) as error:
-            self._unlink(entry.generation)
+            self._unlink(entry.generation, entry.target)
             raise SpoolError(f"cannot complete an object in the spool: {error}") from error
         for each in gone:
-            self._unlink(each.generation)
+            self._unlink(each.generation, entry.target)
         return gone
 
-    def remove(self, generations: Iterable[str]) -> list[Candidate]:
-        """Unlink and forget; returns those that were there.  Who has a body open keeps it."""
+    def remove(self, generations: Iterable[str]) -> Removed:
+        """Unlink and forget; tells which were there.  Who has a body open keeps it."""
         names = list(generations)
-        for name in names:
-            _unlink_file(self._paths.body(name))
+        targets: dict[str, bytes] = {}
+        with suppress(SpoolError):
+            targets = self._index.targets(names)
+        bodies = {name: self._paths.body(name) for name in names}
+        kept = {name for name in names if not self._removals.unlink(bodies[name], targets.get(name))}
+        names = [name for name in names if name not in kept]
         gone = self._index.remove(names)
         for name in names:
-            _unlink_file(self._paths.head(name))
-        return gone
+            self._removals.unlink(self._paths.head(name), targets.get(name))
+        return Removed(gone, frozenset(kept))
 
     def update(self, entry: Entry, bans: Bans) -> None:
         """New metadata for an object, if it is still there.  What is known of its bytes stays: they are the same.
@@ -127,8 +181,10 @@ class Shelf:
 
     def _write(self, entry: Entry) -> None:
         try:
-            write_file(self._paths.head(entry.generation), dump_head(entry))
+            # Not durable: what the power's failure takes is fetched or asked for again.
+            write_file(self._paths.head(entry.generation), dump_head(entry), durable=False)
         except OSError as error:
+            self._removals.unlink(self._paths.head(entry.generation).with_suffix(".head.new"), None)
             raise SpoolError(f"cannot update an object in the spool: {error.strerror}") from error
         self._index.update(entry)
 
@@ -137,7 +193,8 @@ class Shelf:
         return self._index.page(after, limit)
 
     def contains(self, generation: str) -> bool:
-        return self._index.contains(generation)
+        """Does the index know it?"""
+        return bool(self._index.targets([generation]))
 
     # Purges
 
@@ -168,16 +225,23 @@ class Shelf:
                 stale.append(replace(judged, epoch=bans.epoch))
         try:
             for each in stale:
-                # Not synced one by one: a head that the power's failure spoils is no head, and its object is dropped.
-                write_file(self._paths.head(each.generation), dump_head(each), durable=False)
+                head = self._paths.head(each.generation)
+                # A head that the power's failure spoils is no head.  An old one would be: `settle` sees to that.
+                write_file(head, dump_head(each), durable=False)
+                self._removals.note(head.parent, each.target)
         except OSError as error:
             raise SpoolError(f"cannot update an object in the spool: {error.strerror}") from error
         self._index.update(*stale)
         return gone
 
-    def settle(self) -> None:
-        """What was done holds from now on, even if the power fails."""
-        self._index.settle()
+    def settle(self, target: bytes | None = None) -> None:
+        """What has gone, or was made stale, stays so even if the power fails: all of it, or of one target."""
+        try:
+            self._removals.settle(target)
+        except OSError as error:
+            raise SpoolError(f"cannot sync the spool: {error.strerror}") from error
+        if target is None:
+            self._index.settle()
 
     def touch(self, used: Mapping[str, int]) -> None:
         """Record when objects were last used (microseconds since the epoch)."""
@@ -187,64 +251,78 @@ class Shelf:
         """The least recently used objects, oldest first."""
         return self._index.oldest(limit)
 
-    def folders(self) -> list[Path]:
-        """Where objects lie: at most 256 of them."""
-        return sorted(path for path in self._paths.objects.glob("??") if path.is_dir())
+    def is_empty(self) -> bool:
+        """Does nothing lie here?"""
+        return not calls.listdir(self._paths.objects) and self.usage() == (0, 0)
 
-    def sweep(self, folder: Path) -> Adopted:
-        """Take in what lies in `folder` unknown to the index, or unlink it; forget what has lost its body."""
-        names: dict[str, list[str]] = {}
-        for name in os.listdir(folder):
-            if name.endswith(".new"):  # a head that was being replaced; nobody does that now but this thread
-                _unlink_file(folder / name)
-            elif name.endswith((".head", ".body")):
-                names.setdefault(name.partition(".")[0], []).append(name)
+    def prefixes(self) -> list[str]:
+        """What the generations begin with that are stored, or lie here: at most 256 pairs of hex digits."""
+        lying = set(calls.listdir(self._paths.objects))
+        pairs = (f"{number:02x}" for number in range(256))
+        return [pair for pair in pairs if pair in lying or self._index.has_any(pair)]
+
+    def survey(self, prefix: str) -> list[str]:
+        """The generations in whose files and rows something is amiss, of the folder of that name."""
+        folder = self._paths.objects / prefix
+        files: defaultdict[str, set[str]] = defaultdict(set)
+        with suppress(FileNotFoundError):
+            for name in calls.listdir(folder):  # others in it are not ours
+                generation, _, suffix = name.partition(".")
+                if suffix in {"head", "body", "head.new"}:
+                    files[generation].add(suffix)
+        known = self._index.beginning_with(prefix)
+        unknown = {name for name, found in files.items() if name not in known or "head.new" in found}
+        return sorted(unknown | {name for name in known if "body" not in files.get(name, ())})
+
+    def adopt(self, generations: Iterable[str], now: int) -> Adopted:
+        """Take in what lies here unknown to the index, or unlink it; forget what has lost its body."""
         adopted = Adopted()
-        for generation, files in names.items():
-            if self._index.contains(generation):
-                if f"{generation}.body" not in files:
-                    adopted.replaced += self.remove([generation])
-                continue
+        for generation in generations:
+            head, body = self._paths.head(generation), self._paths.body(generation)
+            self._removals.unlink(head.with_suffix(".head.new"), None)
             try:
-                self._adopt(generation, adopted)
-            except (SpoolError, OSError) as error:
-                _log.warning(
-                    "dropped an object that cannot be adopted", generation=generation, why=str(error)
-                )
-                for name in files:
-                    _unlink_file(folder / name)
+                if not self._index.targets([generation]):
+                    self._adopt(generation, adopted, now)
+                elif not is_there(body):
+                    adopted.replaced += self.remove([generation]).gone
+            except _Unfit as error:
+                _log.info("dropped an object that cannot be adopted", generation=generation, why=str(error))
+                self._unlink(generation, None)
+            except OSError as error:
+                raise SpoolError(f"cannot look through the spool: {error.strerror}") from error
         return adopted
 
-    def _adopt(self, generation: str, adopted: Adopted) -> None:
+    def _adopt(self, generation: str, adopted: Adopted, now: int) -> None:
         head, body = self._paths.head(generation), self._paths.body(generation)
-        entry = load_head(head.read_bytes())
-        size = body.stat().st_size
+        try:
+            entry = load_head(calls.read_file(head))
+            size = calls.stat(body).st_size
+        except (FileNotFoundError, SpoolError) as error:
+            raise _Unfit(str(error)) from error
         if entry.generation != generation or entry.stored.representation.complete_length != size:
-            raise SpoolError("its head is not of its body")
+            raise _Unfit("its head is not of its body")
         if entry.checksum is None:
-            raise SpoolError("its head is of an unfinished body")
+            raise _Unfit("its head is of an unfinished body")
+        if entry.partition is not None:
+            raise _Unfit("a credential begins anew after each start")
         if not self._index.newest(entry):
-            raise SpoolError("a younger one is stored")
-        gone = self._index.add(entry, head.stat().st_mtime_ns // 1000)
+            raise _Unfit("a younger one is stored")
+        gone = self._index.add(entry, min(now, calls.stat(head).st_mtime_ns // 1000))
         for each in gone:
-            self._unlink(each.generation)
+            self._unlink(each.generation, entry.target)
         adopted.size += size
         adopted.replaced += gone
 
     def close(self) -> None:
-        self._index.close()
+        """Raises SpoolError where something may come back if the power fails now."""
+        try:
+            self.settle()
+        finally:
+            self._index.close()
 
-    def _unlink(self, generation: str) -> None:
-        _unlink_file(self._paths.body(generation))
-        _unlink_file(self._paths.head(generation))
-
-
-def _unlink_file(path: Path) -> None:
-    try:
-        path.unlink()
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            _log.warning("cannot delete a file of the spool", path=str(path), why=error.strerror)
+    def _unlink(self, generation: str, target: bytes | None) -> None:
+        self._removals.unlink(self._paths.body(generation), target)
+        self._removals.unlink(self._paths.head(generation), target)
 
 
 def take_over(root: Path) -> tuple[Claim, Shelf]:
@@ -253,7 +331,8 @@ def take_over(root: Path) -> tuple[Claim, Shelf]:
     try:
         shelf = Shelf(owned.paths)
         unfinished = find_unfinished(owned.paths, shelf.bans.epoch)
-        return replace(owned, unfinished=unfinished), shelf
+        orderly = (owned.orderly and not shelf.fresh) or shelf.is_empty()
+        return replace(owned, orderly=orderly, unfinished=unfinished), shelf
     except OSError as error:
         owned.release(orderly=False)
         raise SpoolError(f"cannot take over the spool folder {root}: {error.strerror}") from error

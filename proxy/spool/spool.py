@@ -1,16 +1,18 @@
 """The spool: find what is stored, make room for what arrives, hand out open bodies."""
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from proxy.errors import OriginTruncated, Overloaded, SpoolError
-from proxy.semantics.purging import Purge
+from proxy.errors import Overloaded, SpoolError
+from proxy.semantics.purging import Purge, Targets
 from proxy.spool.admission import Admission
 from proxy.spool.bodies import Bodies
 from proxy.spool.body import Body
@@ -18,18 +20,21 @@ from proxy.spool.catalogue import Catalogue
 from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate
 from proxy.spool.filling import Filling
-from proxy.spool.folder import Claim, FillingFiles
-from proxy.spool.holdings import Holdings
-from proxy.spool.partials import Partial, Partials
+from proxy.spool.folder import Claim
+from proxy.spool.intake import Intake
+from proxy.spool.leaving import Leaving
+from proxy.spool.partials import Partials
 from proxy.spool.purges import Purges
-from proxy.spool.room import Reservation, Room
+from proxy.spool.room import Room
 from proxy.spool.shelf import Shelf, take_over
+from proxy.spool.upkeep import Upkeep
 from proxy.spool.whole import whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 DISK_THREADS = 8
+OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 _log = structlog.stdlib.get_logger("spool")
 
@@ -42,12 +47,11 @@ class Spool:
         self.secret = owned.secret
         self.max_object_size = max_object_size
         self.room = room
-        self._claim = owned
         self._shelf = shelf
-        self._catalogue = Catalogue(shelf)
+        self._catalogue = Catalogue(shelf, self.failed)
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
-        self._holdings = Holdings(room, self._bodies)
+        self._leaving = Leaving(room, self._catalogue, self._bodies)
         self._purges = Purges(self._catalogue, self)
         self.partials = Partials(self._disk)
         self._admission = Admission(
@@ -56,15 +60,38 @@ class Spool:
             self._catalogue,
             self._bodies,
             self._disk,
-            self._remove,
+            self._leaving.remove,
             self.partials.drop_oldest,
         )
+        self._upkeep = Upkeep(
+            owned,
+            self._catalogue,
+            self._admission,
+            self._leaving,
+            self.partials,
+            room,
+            self._disk,
+            self._purges.start,
+            orderly=owned.orderly,
+        )
+        self.condition = self._upkeep.condition
+        self._intake = Intake(
+            self.paths,
+            self._catalogue,
+            self._bodies,
+            self._purges,
+            self._admission,
+            self._leaving,
+            self.partials,
+            self._upkeep,
+            room,
+            self._disk,
+            self._on_disk,
+        )
         for files in owned.unfinished:
-            self._find(files)
+            self._intake.find(files, confirmed=owned.same_boot)
         self.rotten = 0
         """Objects that were condemned."""
-        self._orderly = owned.orderly and not shelf.fresh
-        self._sweeping = None if self._orderly else asyncio.create_task(self._sweep(), name="spool sweep")
         self._purges.start()
 
     @classmethod
@@ -105,11 +132,11 @@ class Spool:
     async def _open_file(self, entry: Entry) -> Body:
         try:
             fd = await self._on_disk(self._shelf.open, entry)
-        except FileNotFoundError as error:
-            await self.drop([entry])
-            raise SpoolError(f"lost the body of {entry.label}") from error
         except OSError as error:
-            raise Overloaded(f"cannot open the body of {entry.label}: {error.strerror}") from error
+            if error.errno in OUT_OF_DESCRIPTORS:
+                raise Overloaded(f"cannot open the body of {entry.label}: {error.strerror}") from error
+            await self.drop([entry])
+            raise SpoolError(f"lost the body of {entry.label}: {error.strerror}") from error
         return Body(fd, self._disk)
 
     def usage(self) -> tuple[int, int]:
@@ -131,97 +158,27 @@ class Spool:
     async def create(self, entry: Entry, length: int | None) -> Filling:
         """Begin to store `entry`, whose body will have `length` bytes (None: unknown).
 
-        Raises SpoolFull when there is no room even after eviction, SpoolError when the disk refuses.
+        Raises SpoolFull when there is no room even after eviction, SpoolError when the disk refuses; SpoolSuspended
+        where it did a moment ago.
         """
-        return await whole(self._create(entry, length or 0), undo=Filling.discard)
-
-    async def _create(self, entry: Entry, length: int) -> Filling:
-        reservation = self.room.reserve(personal=entry.partition is not None)
-        try:
-            await self._admission.grow(reservation, length)
-            files = await self._on_disk(FillingFiles, self.paths, entry)
-        except OSError as error:
-            self.room.settle(reservation)
-            raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
-        except BaseException:
-            self.room.settle(reservation)
-            raise
-        return self._enter(files, reservation)
-
-    def _enter(self, files: FillingFiles, reservation: Reservation) -> Filling:
-        filling = Filling(
-            self, self._admission.grow, self.partials.keep, files, reservation, Body(files.fd, self._disk)
-        )
-        self._purges.enter(filling)
-        return filling
-
-    def _find(self, files: FillingFiles) -> None:
-        """An unfinished object of an earlier process: on the books again, to be gone on with."""
-        reservation = self.room.reserve(personal=files.entry.partition is not None)
-        reservation.size = reservation.written = files.size
-        filling = self._enter(files, reservation)
-        filling.checksum = None
-        error = OriginTruncated(f"the fetch of {files.entry.label} was interrupted")
-        self.partials.add(Partial(filling, files.entry, files.size, error, confirmed=self._claim.same_boot))
-
-    def wrote(self, filling: Filling, end: int) -> None:
-        """A fill's file reaches `end`."""
-        self.room.wrote(filling.reservation, end)
-
-    async def publish(self, filling: Filling, entry: Entry) -> None:
-        """A whole body: make it durable, then known, in the place of older ones of the same variant.
-
-        One that is retracted meanwhile is given up, or removed again.
-        """
-        self._purges.note_publishing()
-        try:
-            await self._on_disk(filling.files.seal, entry)
-        except OSError as error:
-            raise SpoolError(f"cannot complete an object in the spool: {error.strerror}") from error
-        has_successor = filling.retracted
-        if has_successor:  # that may be there already, and stays
-            await self.abandon(filling)
-            return
-        # Kept before it can be found: there is one body for those who followed and those who come.
-        self._bodies.keep(entry.generation, filling.body.hold())
-        try:
-            gone = await self._catalogue.admit(filling.files, entry)
-        except BaseException:
-            self._holdings.release(entry.generation)
-            raise
-        self._purges.leave(filling)
-        self.room.settle(filling.reservation, stored=entry.length)
-        filling.body.release()
-        self._holdings.forget(gone)
-        await self.partials.drop_replaced(entry)
-        if filling.retracted:
-            await self._remove([Candidate.of(entry)])
-        else:
-            self._catalogue.reveal(entry)
-
-    async def abandon(self, filling: Filling) -> None:
-        """An unfinished body, or an unwanted one: unlink it; those who read it may finish."""
-        self._purges.leave(filling)
-        try:
-            await self._on_disk(filling.files.discard)
-        except OSError as error:  # the next start clears it away
-            _log.warning("cannot delete an unfinished object", object=filling.entry.label, why=error.strerror)
-        self.room.settle(filling.reservation)
-        self._holdings.let_go(filling.body, filling.reservation.written)
+        return await self._intake.create(entry, length or 0)
 
     async def update(self, entry: Entry) -> None:
         """New metadata for a stored object (a 304 freshened it).  Raises SpoolError."""
+        self.condition.check()
         await whole(self._catalogue.update(entry))
 
     async def set_digest(self, entry: Entry, digest: bytes) -> None:
         """The SHA-256 of a stored object's bytes has become known.  Raises SpoolError."""
+        self.condition.check()
         await whole(self._catalogue.set_digest(entry, digest))
 
     # Dropping
 
     async def drop(self, entries: Iterable[Entry]) -> None:
         """Forget objects and unlink them; their readers may finish.  What is gone already is no matter."""
-        await self._whole(self._remove([Candidate.of(entry) for entry in entries]))
+        with suppress(SpoolError):  # what the disk does not let go is hidden, and goes when it can
+            await self.remove([Candidate.of(entry) for entry in entries])
 
     async def condemn(self, entry: Entry, why: str) -> None:
         """Its bytes are not those that were stored: nobody gets another one, and the next request fetches it anew."""
@@ -230,7 +187,7 @@ class Spool:
         self._catalogue.hide(entry)
         self._bodies.condemn(entry.generation)
         try:
-            gone = await whole(self._remove([Candidate.of(entry)]))
+            gone = await whole(self._leaving.remove([Candidate.of(entry)]))
         except SpoolError as error:
             why = f"{why}; and the index cannot be written: {error}"
             gone = [Candidate.of(entry)]
@@ -248,42 +205,50 @@ class Spool:
         return await self._catalogue.contains(entry.generation)
 
     async def drop_partition(self, partition: bytes) -> None:
-        """Forget all that is stored or arrives for one credential."""
-        await self._whole(self._end_arriving(lambda entry: entry.partition == partition))
-        await self._whole(self._remove_found(self._catalogue.in_partition(partition)))
+        """Forget all that is stored or arrives for one credential.
+
+        Not durable: whatever is stored for a credential ends with the first request of it after a start.
+        """
+        await self._end(partition, self._drop_partition(partition))
 
     async def drop_target(self, target: bytes) -> None:
-        """Forget all that is stored or arrives of one target, for whichever credential."""
-        await self._whole(self._end_arriving(lambda entry: entry.target == target))
-        await self._whole(self._remove_found(self._catalogue.of_target(target)))
+        """Forget all that is stored or arrives of one target, for whichever credential.  Durable, where there was
+        something.
+        """
+        await self._end(target, self._drop_target(target))
+
+    async def _end(self, digest: bytes, dropping: Coroutine[Any, Any, None]) -> None:
+        try:
+            await whole(dropping)
+        except (SpoolError, Overloaded):
+            self._catalogue.end(digest)
+
+    async def _drop_partition(self, partition: bytes) -> None:
+        await self._end_arriving(lambda entry: entry.partition == partition)
+        await self._leaving.remove(await self._catalogue.in_partition(partition))
+
+    async def _drop_target(self, target: bytes) -> None:
+        await self._end_arriving(lambda entry: entry.target == target)
+        if self._upkeep.sweeping:  # and may find more of it later
+            what = Targets(frozenset({target}))
+            await self._purges.ban(what, soft=False, now=0, then=lambda: None)
+        await self._leaving.remove(await self._catalogue.of_target(target))
+        await self._catalogue.settle(target)
 
     async def _end_arriving(self, about: Callable[[Entry], bool]) -> None:
         """What is arriving is not to be found, nor to be gone on with, whatever becomes of this process."""
         for filling in self._purges.arriving():
             if about(filling.entry):
                 filling.retract()
-                await self._on_disk(filling.files.disown)
+                try:
+                    await self._on_disk(filling.files.disown)
+                except OSError as error:
+                    self.failed(error)
         await self.partials.drop_retracted()
 
     async def unused_partitions(self, seconds: float, limit: int) -> list[bytes]:
         """Credentials of which nothing stored was used for so long.  Raises SpoolError."""
         return await self._catalogue.unused_partitions(seconds, limit)
-
-    async def _whole(self, dropping: Coroutine[Any, Any, object]) -> None:
-        try:
-            await whole(dropping)
-        except (SpoolError, OSError) as error:
-            _log.error("the spool cannot be written", why=str(error))
-
-    async def _remove_found(self, finding: Coroutine[Any, Any, list[Candidate]]) -> None:
-        await self._remove(await finding)
-
-    async def _remove(self, gone: Sequence[Candidate]) -> list[Candidate]:
-        removed = await self._catalogue.remove(gone)
-        self._holdings.forget(removed)
-        for each in gone:  # where the index had lost one before
-            self._holdings.release(each.generation)
-        return removed
 
     # Purging
 
@@ -301,7 +266,7 @@ class Spool:
         The disk follows.  Raises SpoolError, and Overloaded where too many are waiting for that.
         """
         await whole(self._purges.ban(what, soft=soft, now=now, then=then))
-        await self._whole(self.partials.drop_retracted())
+        await self.partials.drop_retracted()
 
     async def purged(self) -> None:
         """Wait until all purges have been carried out on the disk, or that has failed."""
@@ -309,41 +274,50 @@ class Spool:
 
     async def remove(self, gone: Sequence[Candidate]) -> None:
         """Forget stored objects as a purge finds them.  Raises SpoolError."""
-        await whole(self._remove(gone))
+        await whole(self._leaving.remove(gone))
 
     async def adopted(self) -> bool:
         """Wait for `swept`, and tell whether nothing is left on the disk that the index does not know."""
         await self.swept()
-        return self._orderly
+        return not self._upkeep.sweeping
 
-    # Beginning and end
+    # The disk, well or not
 
-    async def _sweep(self) -> None:
-        try:
-            async for adopted in self._catalogue.sweep():
-                self.room.adopted(adopted.size)
-                self._holdings.forget(adopted.replaced)
-            self._orderly = True
-        except (SpoolError, OSError) as error:
-            _log.error("cannot sweep the spool", why=str(error))
+    def failed(self, error: Exception) -> None:
+        """The disk has refused something: until it is put right, little is asked of it."""
+        self._admission.doubt()
+        self.condition.note(error)
+
+    def keep(self, name: str, text: str) -> None:
+        """Somebody's small file of that name in the folder: if that has to be made again, the file is too."""
+        self._upkeep.kept[name] = text
 
     async def swept(self) -> None:
         """Wait until everything in the folder has been found: after an end that was no orderly one."""
-        if self._sweeping is not None:
-            await asyncio.shield(self._sweeping)
+        await self._upkeep.swept()
 
     async def close(self) -> None:
         """Let go of the folder.  Nothing may be filling or read any more."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait({self._sweeping})
+        await self._upkeep.stop()
         await self._purges.close()
         await self.partials.close()
-        self._bodies.close()
-        await self._catalogue.close()
+        for body in self._bodies.pop_all():
+            body.release()
+        orderly = True
+        try:
+            await self._catalogue.close()
+        except SpoolError as error:
+            _log.error("the spool was not closed in order", why=str(error))
+            orderly = False
         await asyncio.to_thread(self._disk.shutdown)
-        await asyncio.to_thread(self._claim.release, orderly=self._orderly)
+        await asyncio.to_thread(self._upkeep.release, orderly=orderly)
 
     async def _on_disk(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run blocking file work in a thread.  OSError passes through as it is."""
-        return await asyncio.get_running_loop().run_in_executor(self._disk, partial(work, *args, **kwargs))
+        loop, job = asyncio.get_running_loop(), partial(work, *args, **kwargs)
+        try:
+            return await loop.run_in_executor(self._disk, job)
+        except OSError as error:
+            if error.errno not in OUT_OF_DESCRIPTORS or not self._bodies.close_idle():
+                raise
+            return await loop.run_in_executor(self._disk, job)

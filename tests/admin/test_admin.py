@@ -7,6 +7,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
 import proxy
+from proxy.spool.condition import Trouble
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.together import settled
@@ -105,12 +106,12 @@ async def test_no_client_makes_a_label(adapter: Adapter, origin: ScriptedOrigin)
         "method": {"GET", "HEAD", "other"},
         "status": {"200", "404", "400"},
         "cache": {"uri-miss", "method", "none"},
-        "reason": {"malformed-request"},
         "origin": {"legacy"},
         "limit": {
             *("connections", "connections_per_client", "descriptors"),
             *("head", "keep_alive", "send_idle", "send_rate"),
         },
+        "reason": {"malformed-request", *(trouble.value for trouble in Trouble)},
     }
     for values in (await samples(adapter)).values():
         for labels, _ in values:

@@ -246,5 +246,6 @@ async def test_the_sum_outlives_a_restart(tmp_path: Path, index: str) -> None:
         lose(spool.paths.index)
     async with opened(tmp_path) as spool:
         await spool.swept()
-        assert spool.usage() == (500, 2)
-        assert spool.room.partition_bytes() == 300
+        # Nobody knows any more who may have it, nor what has ended meanwhile.
+        assert spool.usage() == ((500, 2) if index == "kept" else (200, 1))
+        assert spool.room.partition_bytes() == (300 if index == "kept" else 0)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import SpoolError
-from proxy.spool import body as body_module
+from proxy.spool import calls
 from proxy.spool.checksum import PIECE, Checksum, read_checksum
 from proxy.spool.entry import dump_head, load_head
 from tests.spool.objects import KIB, MIB, begin, entry, files, opened, pattern, store
@@ -81,7 +81,7 @@ async def test_what_could_not_be_written_is_not_in_it(
     async with opened(tmp_path) as spool:
         filling = await begin(spool, entry(), b"abc", length_known=False)
         with monkeypatch.context() as patched:
-            patched.setattr(body_module, "_write_all", _refuse)
+            patched.setattr(calls, "write_all", _refuse)
             with pytest.raises(SpoolError):
                 await filling.write(b"def", 3)
         told = [filling.checksum]

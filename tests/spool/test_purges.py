@@ -11,7 +11,7 @@ import pytest
 
 from proxy.errors import Overloaded, SpoolError
 from proxy.semantics.purging import Everything, Purge, Tagged, Targets, Under
-from proxy.spool import bans, purges
+from proxy.spool import bans, calls, purges
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.entry import Entry, load_head
 from proxy.spool.index import Index
@@ -346,7 +346,7 @@ async def test_purges_stay_in_force_until_all_that_lies_there_is_known(
         old = await store(spool, film(spool), b"film")
     spool.paths.index.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(Shelf, "sweep", refuse)
+        patch.setattr(Shelf, "survey", refuse)
         async with opened(tmp_path) as spool:
             await ban(spool, Targets(frozenset({old.target})))
             await spool.purged()
@@ -392,7 +392,7 @@ async def test_a_purge_that_cannot_be_written_down_is_none(
 
     old = await store(spool, film(spool), b"film")
     with monkeypatch.context() as patch:
-        patch.setattr("proxy.spool.folder.os.fsync", refuse)
+        patch.setattr("proxy.spool.calls.fsync", refuse)
         with pytest.raises(SpoolError, match="cannot write down a purge"):
             await ban(spool, Everything())
     assert spool.lookup(old.key) == (old,)
@@ -493,7 +493,7 @@ async def test_what_is_removed_by_halves_does_not_come_back(
             return step
 
         with monkeypatch.context() as patch:
-            patch.setattr("proxy.spool.shelf._unlink_file", stopping(Path.unlink))
+            patch.setattr("proxy.spool.calls.unlink", stopping(calls.unlink))
             patch.setattr(Index, "remove", stopping(Index.remove))
             if steps < 3:
                 with pytest.raises(PowerCut):

@@ -191,7 +191,7 @@ async def test_an_orderly_stop_needs_no_sweep(tmp_path: Path) -> None:
     assert spool.paths.orderly.exists()
     async with opened(tmp_path) as spool:
         assert not spool.paths.orderly.exists(), "a crash from here on must not look like one"
-        assert spool._sweeping is None
+        assert spool._upkeep._sweeping is None
 
 
 async def test_the_secret_is_kept_and_made_anew_where_it_is_spoilt(tmp_path: Path) -> None:

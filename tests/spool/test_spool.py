@@ -13,8 +13,7 @@ import pytest
 from proxy.errors import Overloaded, SpoolError, SpoolFull
 from proxy.spool import admission, bodies
 from proxy.spool.entry import Entry
-from proxy.spool.eviction import Candidate
-from proxy.spool.shelf import Shelf
+from proxy.spool.shelf import Removed, Shelf
 from proxy.spool.spool import Spool
 from tests.spool.objects import (
     KIB,
@@ -261,10 +260,10 @@ async def test_running_out_of_descriptors_drops_nothing(
     async with opened(tmp_path) as spool:
         with monkeypatch.context() as patch:
 
-            def refuse(path: object, flags: int) -> int:
+            def refuse(*_: object) -> int:
                 raise OSError(errno.EMFILE, "Too many open files")
 
-            patch.setattr("proxy.spool.shelf.os.open", refuse)
+            patch.setattr("proxy.spool.calls.open_file", refuse)
             with pytest.raises(Overloaded):
                 await spool.open_body(stored)
         assert await content(spool, stored) == b"abc"
@@ -279,14 +278,14 @@ async def test_a_disk_that_cannot_be_written_stores_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("proxy.spool.folder.os.fsync", refuse)
+        patch.setattr("proxy.spool.calls.fdatasync", refuse)
         filling = await begin(spool, entry(), b"abc")
         with pytest.raises(SpoolError):
             await filling.commit(filling.entry.completed(3))
         await filling.discard()
     await eventually(lambda: Books.of(spool) == before)
     with monkeypatch.context() as patch:
-        patch.setattr("proxy.spool.folder.os.open", refuse)
+        patch.setattr("proxy.spool.calls.open_file", refuse)
         with pytest.raises(SpoolError):
             await spool.create(entry(), 3)
     assert Books.of(spool) == before
@@ -373,7 +372,7 @@ async def test_what_is_on_its_way_out_is_not_found(tmp_path: Path, monkeypatch: 
     removing, found = asyncio.Event(), threading.Event()
     loop, real = asyncio.get_running_loop(), Shelf.remove
 
-    def slow(shelf: Shelf, generations: list[str]) -> list[Candidate]:
+    def slow(shelf: Shelf, generations: list[str]) -> Removed:
         loop.call_soon_threadsafe(removing.set)
         found.wait()
         return real(shelf, generations)
