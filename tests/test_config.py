@@ -417,6 +417,17 @@ PLACED = [
         "spool: {max_size: 1GiB, max_object_size: 2GiB}",
         "1:42 spool.max_object_size: 2GiB is more than the spool holds; write max_size, 1GiB, or less",
     ),
+    (
+        "server: {max_header_size: 16KiB, limits: {head_size: 8KiB}}",
+        (
+            "1:54 server.limits.head_size: 8KiB is less than one field may have; "
+            "write max_header_size, 16KiB, or more"
+        ),
+    ),
+    (
+        "server: {limits: {connections: 0}}",
+        "1:32 server.limits.connections: 0 is out of bounds; write a number from 1 to 1000000",
+    ),
     # Routes
     ("routes: [{origin: b}]", "1:19 routes[0].origin: there is no origin 'b'; known: a"),
     (

@@ -132,6 +132,7 @@ async def start(config: Config) -> Service:
             config, cache, origins, spare, incidents, registry
         )
         parts.callback(entrance.close)
+        parts.callback(asyncio.create_task(entrance.watch(), name="entrance").cancel)
         state = State(
             cache,
             scrub,

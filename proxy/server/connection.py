@@ -92,10 +92,10 @@ class Connection(RequestHandler):
             )
 
         assert self._parser is not None
-        self._requests = RequestParser(
+        # aiohttp drops it with the connection: whoever keeps another reference keeps both.
+        self._parser = RequestParser(  # type: ignore[assignment]  # all it needs
             cast("Any", self._parser), make_slow, max_head=max_head, on_head=self._time_head
         )
-        self._parser = self._requests  # type: ignore[assignment]  # all it needs
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -129,8 +129,9 @@ class Connection(RequestHandler):
         """It has taken too long: 408, behind the answers that are due before; nothing, if nothing has come."""
         self._head_due = None
         self._on_timeout("head")
-        if self._requests.head_bytes:
-            self._requests.fail(HeadTooSlow("the head did not come in time"))
+        parser = cast("RequestParser", self._parser)
+        if parser.head_bytes:
+            parser.fail(HeadTooSlow("the head did not come in time"))
             self.data_received(b"")
         else:
             self.force_close()
@@ -172,6 +173,8 @@ class Connection(RequestHandler):
         status, reason = self._fault(status, exc)
         if status >= 500:
             _log.error("a request failed", reason=reason, exc_info=exc)
+        elif exc is not None:
+            exc.__traceback__ = None  # a circle through aiohttp's frames, with all that was received in it
         if request.writer.output_size > 0:
             if request.transport is not None:
                 request.transport.abort()  # the answer has begun; nobody shall take it for a whole one

@@ -1,5 +1,6 @@
 """What becomes of each connection of a client: a place, or a refusal; and what is told of those."""
 
+import asyncio
 import resource
 import socket
 from collections import Counter
@@ -13,6 +14,7 @@ from proxy.semantics.forward import Network
 from proxy.server.accepting import SPARE, Spare
 from proxy.server.connection import Connection
 from proxy.server.limits import Gate, Limit, Place, affordable
+from proxy.server.memory import give_back
 from proxy.server.metrics import Metrics
 from proxy.server.refusing import Refusing
 
@@ -20,6 +22,11 @@ OWN_DESCRIPTORS = 48
 """Open files besides those of clients and origins: the index, the log, listeners, the admin listener's clients."""
 REFUSED_AT_ONCE = 256
 """Connections that are told so at the same time; more are closed without a word."""
+
+CROWD = 64
+"""Connections at once that leave much behind, ..."""
+CROWD_GONE = 10.0
+"""... and how often we look whether most of them have gone, in seconds."""
 
 TIME_LIMITS = ("head", "keep_alive", "send_idle", "send_rate")
 
@@ -76,6 +83,15 @@ class Entrance:
             self._refusing.refuse(sock, place)
             return None
         return make(place)
+
+    async def watch(self) -> None:
+        """When a crowd has gone, give its memory back.  Runs until it is cancelled."""
+        gate = self._gate
+        while True:
+            await asyncio.sleep(CROWD_GONE)
+            if gate.peak >= CROWD and gate.open <= gate.peak // 4:
+                gate.peak = gate.open
+                await asyncio.to_thread(give_back)
 
     def note_timeout(self, limit: str) -> None:
         """A connection has ended by this limit of time."""

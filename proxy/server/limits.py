@@ -54,6 +54,8 @@ class Gate:
     ) -> None:
         self.most = most
         self.open = 0
+        self.peak = 0
+        """The most that were open since somebody set this back."""
         self.refused = dict.fromkeys(Limit, 0)
         self._per_client = per_client
         self._trusted = trusted
@@ -69,6 +71,7 @@ class Gate:
             self._on_refused(limit, client or peer)
             return limit
         self.open += 1
+        self.peak = max(self.peak, self.open)
         if client:
             self._clients[client] += 1
         return Place(self, client)

@@ -1,9 +1,12 @@
 """What a connection may cost before there is a request: time, bytes, and what comes behind a broken one."""
 
 import asyncio
+import gc
 
 import pytest
 
+from proxy.server.connection import Connection
+from proxy.server.parsing import RequestParser
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Head, ScriptedOrigin
 from tests.server.test_entrance import metric, report
@@ -222,6 +225,26 @@ async def test_what_breaks_in_a_body_is_no_fault_of_ours(
         assert (await wire.response()).status in {400, 431}
         assert await wire.closed()
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nbroken\r\n\r\n", START, START + fields(10, 7000)])
+async def test_what_it_held_goes_with_it(start_adapter: StartAdapter, sent: bytes) -> None:
+    """At once: in circles, ten thousands of heads would wait for the collector."""
+    adapter = await start_adapter(**IMPATIENT)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            async with adapter.wire() as wire:
+                await wire.send(sent)
+                assert (await wire.response()).status in {400, 408, 431}
+        while (await report(adapter))["open"]:
+            pass
+        await asyncio.sleep(0.05)
+        left = [thing for thing in gc.get_objects() if isinstance(thing, Connection | RequestParser)]
+        assert left == []
+    finally:
+        gc.enable()
 
 
 async def test_that_delays_no_end(adapter: Adapter) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxy.server import refusing
+from proxy.server import entrance, refusing
+from proxy.server.memory import give_back
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.server.process import serving
@@ -171,6 +172,27 @@ async def test_an_end_with_refused_connections_is_an_end(
             pass
         await adapter.service.stop()
         assert await wire.closed()
+
+
+async def test_a_crowd_that_has_gone_leaves_no_memory_behind(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    def giving_back() -> None:
+        given.append(1)
+        give_back()
+
+    monkeypatch.setattr(entrance, "CROWD_GONE", 0.01)
+    monkeypatch.setattr(entrance, "give_back", giving_back)
+    adapter = await start_adapter()
+    origin.serve("/film.mp4", FILM)
+    async with held(adapter.url, entrance.CROWD):
+        await asyncio.sleep(0.1)
+        assert not given
+    await settled(adapter, 0)
+    await asyncio.sleep(0.1)
+    assert given == [1]
 
 
 async def test_fewer_than_configured_are_logged(

@@ -127,3 +127,23 @@ async def test_one_who_has_left_gets_none(adapter: Adapter, origin: ScriptedOrig
     async with adapter.wire() as wire:
         response = await wire.get("/film")
         assert (response.body, response.interim) == (b"ok", [])
+
+
+async def test_a_client_that_does_not_read_piles_up_none(relay: Adapter, origin: ScriptedOrigin) -> None:
+    count = 10_000
+    gate = Gate()
+    origin.on(
+        "/x", [*[Raw(HINTS.data[:-2] + b"X: " + b"x" * 1000 + b"\r\n\r\n")] * count, Pause(gate), *FINAL]
+    )
+    async with relay.wire() as wire:
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await wire.request("GET", "/x")
+        await gate.reached()
+        [connection] = relay.service._public.server.connections  # type: ignore[union-attr]
+        assert connection.transport is not None
+        assert connection.transport.get_write_buffer_size() < 100_000
+        gate.open()
+        wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        response = await wire.response()
+        assert response.body == b"ok"
+        assert len(response.interim) < count
