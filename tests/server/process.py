@@ -62,8 +62,14 @@ class Process:
 
 @asynccontextmanager
 async def serving(
-    origin: ScriptedOrigin, folder: Path, *, drain: str = "5s", style: str = "json"
+    origin: ScriptedOrigin,
+    folder: Path,
+    *,
+    drain: str = "5s",
+    style: str = "json",
+    limits: str = "",
 ) -> AsyncIterator[Process]:
+    """`limits` are options of the shell's `ulimit`."""
     config = {
         "server": {"listen": "127.0.0.1:0", "timeouts": {"drain": drain}},
         "admin": {"listen": None},
@@ -77,7 +83,7 @@ async def serving(
         notices.bind(str(folder / "notify"))
         notices.setblocking(False)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            *("sh", "-c", f'{limits and f"ulimit {limits} &&"} exec "$@"', "sh", sys.executable),
             *("-X", "dev", "-W", "error", "-m", "proxy", "serve", str(path)),
             env={**os.environ, "NOTIFY_SOCKET": str(folder / "notify")},
             stderr=asyncio.subprocess.PIPE,
