@@ -133,7 +133,7 @@ class Fill:
     @property
     def joinable(self) -> bool:
         """May a new request follow?  Not once bytes have slid out of the window, all is lost, or all is over."""
-        open_to_all = not (self.retracted or self._over)
+        open_to_all = not (self.retracted or self._over or self.body.broken)
         return open_to_all and self.state is not FillState.FAILED and self.is_stored
 
     # For those who follow

@@ -76,8 +76,11 @@ class Adapting:
             except (Unconfirmed, SpoolError) as error:
                 if exchange.started or attempt == ATTEMPTS - 1:
                     raise
-                # What the disk could not read is not found again.
                 successor = lease.successor() if isinstance(error, Unconfirmed) else None
+                # What the disk could not read is not found again.  If it cannot read what is new either, then the
+                # next answer passes.
+                if attempt and isinstance(error, SpoolError):
+                    self._cache.spool.failed(error)
             finally:
                 lease.close()
 

@@ -55,6 +55,11 @@ class Body:
         except OSError:
             return 0
 
+    @property
+    def broken(self) -> bool:
+        """Has the disk failed to read it?"""
+        return self._broken
+
     def fileno(self) -> int:
         assert self._holders > 0, "a body is read only while it is held"
         return self._fd

@@ -92,6 +92,7 @@ class Condition:
         self._begun = 0.0
         self._ended = -RELAPSE
         self._attempts = 0
+        self._quiet = True
         self._repairing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -117,6 +118,7 @@ class Condition:
 
     def begin(self, trouble: Trouble, why: str) -> None:
         """As `note`, where what is wrong is known."""
+        self._quiet = False
         if self.trouble is not None or self._closed:
             return
         self.trouble, self._begun = trouble, time.monotonic()
@@ -132,10 +134,13 @@ class Condition:
             await asyncio.sleep(0 if at_once else PAUSES[min(self._attempts, len(PAUSES) - 1)])
             at_once = False
             self._attempts += 1
+            self._quiet = True
             try:
                 await self._repair(self.trouble)
             except (AdapterError, OSError) as error:
                 self.trouble = trouble_of(error) or self.trouble
+                continue
+            if not self._quiet:  # something else failed meanwhile, which may be waiting for the end of this
                 continue
             self.trouble, self._ended = None, time.monotonic()
             seconds = round(self._ended - self._begun, 3)

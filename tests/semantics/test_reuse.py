@@ -33,6 +33,14 @@ def test_without_candidates_the_uri_is_missing() -> None:
     assert decide(request(), [], POLICY, NOW) == Ask(Forward.URI_MISS)
 
 
+@pytest.mark.parametrize(("back", "reused"), [(2, True), (3, False), (1000, False)])
+def test_a_response_from_later_than_now_is_of_unknown_age(back: int, reused: bool) -> None:
+    """The clock was set back."""
+    decision = decide(request(), [fetched(VIDEO | cc("max-age=60"))], POLICY, NOW - back)
+    assert isinstance(decision, Reuse) == reused
+    assert reason(decision) is (None if reused else Forward.STALE)
+
+
 def test_a_fresh_response_is_reused_until_its_last_second() -> None:
     stored = fetched(VIDEO | cc("max-age=60"))
     assert decide(request(), [stored], POLICY, NOW) == Reuse(stored, age=0, ttl=60)

@@ -76,8 +76,9 @@ async def serving(
     style: str = "json",
     admin: str | None = None,
     limits: dict[str, int] | None = None,
-    open_files: int | None = None,
+    ulimit: str = "",
 ) -> AsyncIterator[Process]:
+    """`ulimit` are options of the shell's."""
     config = {
         "server": {"listen": "127.0.0.1:0", "timeouts": {"drain": drain}, "limits": limits or {}},
         "admin": {"listen": admin},
@@ -90,7 +91,7 @@ async def serving(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.bind(str(folder / "notify"))
         notices.setblocking(False)
-        limited = () if open_files is None else ("sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh")
+        limited = ("sh", "-c", f'ulimit {ulimit} && exec "$@"', "sh") if ulimit else ()
         process = await asyncio.create_subprocess_exec(
             *limited,
             sys.executable,

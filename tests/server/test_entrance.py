@@ -259,7 +259,7 @@ async def test_a_limit_of_open_files_that_sinks_is_survived(origin: ScriptedOrig
 
 async def test_a_low_limit_of_open_files_and_a_flood(origin: ScriptedOrigin, tmp_path: Path) -> None:
     origin.serve("/film.mp4", FILM)
-    async with serving(origin, tmp_path, admin="127.0.0.1:0", open_files=200) as service:
+    async with serving(origin, tmp_path, admin="127.0.0.1:0", ulimit="-n 200") as service:
         await service.ready()
         assert "fewer connections than server.limits.connections" in service.errors
         async with held(service.url, 3) as wires:

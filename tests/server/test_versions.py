@@ -40,6 +40,8 @@ class Changing:
         fields |= self._dice.choice(
             ({}, {"Age": "60"}, {"Cache-Control": "max-age=60, stale-while-revalidate=9", "Age": "60"})
         )
+        if self.settled:  # what is not stored does not take the place of what is
+            fields["Cache-Control"] = "max-age=60"
         if request.method == "HEAD":
             return [Head(200, fields | {"Content-Length": str(len(body))})]
         broken = not self.settled and self._dice.random() < 0.1
