@@ -19,6 +19,7 @@ from typing import Protocol
 import structlog
 
 from proxy.errors import AdapterError, SpoolError
+from proxy.spool import calls
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
 from proxy.spool.whole import whole
@@ -116,7 +117,7 @@ def _feed(hashed: _Hash, fd: int, start: int, stop: int) -> None:
     """Hash the bytes [start, stop) of a file.  Raises SpoolError."""
     while start < stop:
         try:
-            piece = os.pread(fd, min(PIECE, stop - start), start)
+            piece = calls.pread(fd, min(PIECE, stop - start), start)
         except OSError as error:
             raise SpoolError(f"cannot read the spool: {error.strerror}") from error
         if not piece:

@@ -14,6 +14,8 @@ from proxy.spool import calls
 from proxy.spool.entry import Entry, dump_head
 
 SECRET_SIZE = 32
+ENOUGH = 1 << 20
+"""Bytes of a disk that a start needs at most."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _log = structlog.stdlib.get_logger("spool")
@@ -230,6 +232,26 @@ def take_again(lost: Claim) -> Claim:
     owned = _take(lost.paths, lost.secret)
     calls.close(lost.lock)
     return owned
+
+
+def shed(paths: Paths) -> bool:
+    """Give a full disk some room back, at the cost of any objects; False if it is not full, or nothing is left to go.
+
+    Blocks.  Raises OSError.
+    """
+    disk = calls.statvfs(paths.root)
+    missing = ENOUGH - disk.f_bavail * disk.f_frsize
+    if missing <= 0:
+        return False
+    shed = 0
+    for folder in sorted(calls.listdir(paths.objects)):
+        for name in sorted(calls.listdir(paths.objects / folder)):  # a body before its head
+            path = paths.objects / folder / name
+            shed += calls.stat(path).st_size
+            calls.unlink(path)
+            if shed >= missing and name.endswith(".head"):
+                return True
+    return shed > 0
 
 
 def _take(paths: Paths, secret: bytes | None) -> Claim:

@@ -19,7 +19,7 @@ from proxy.spool import calls
 from proxy.spool.bans import Bans, read_bans, write_bans
 from proxy.spool.entry import Entry, dump_head, load_head, with_stale_since
 from proxy.spool.eviction import Candidate
-from proxy.spool.folder import Claim, FillingFiles, Paths, claim, is_there, write_file
+from proxy.spool.folder import Claim, FillingFiles, Paths, claim, is_there, shed, write_file
 from proxy.spool.index import Index
 from proxy.spool.removals import Removals
 
@@ -319,8 +319,18 @@ def take_over(root: Path) -> tuple[Claim, Shelf]:
     """The folder and what lies in it.  Blocks.  Raises SpoolError, in words for the person who started us."""
     owned = claim(root)
     try:
-        shelf = Shelf(owned.paths)
-        return replace(owned, orderly=(owned.orderly and not shelf.fresh) or shelf.is_empty()), shelf
+        try:
+            shelf, is_whole = Shelf(owned.paths), owned.orderly
+        except SpoolError:
+            # A service that lost some objects is better than one that does not start.
+            if not shed(owned.paths):
+                raise
+            _log.error("the disk is full: some objects had to go for the start", spool=str(root))
+            try:
+                shelf, is_whole = Shelf(owned.paths), False
+            except SpoolError as error:
+                raise SpoolError(f"the disk of the spool folder {root} is full: {error}") from error
+        return replace(owned, orderly=(is_whole and not shelf.fresh) or shelf.is_empty()), shelf
     except BaseException:
         owned.release(orderly=False)
         raise
