@@ -13,6 +13,7 @@ from proxy.admin.token import Token
 def admin_app(state: State, purger: Purger, token: Token) -> web.Application:
     """`/livez` and `/readyz` for probes, `/metrics` for Prometheus, `/status.json` for people and programs.
 
+    While the disk fails, requests are answered all the same: it is ready, and says that it is degraded, and why.
     And `/purge`, for those who bring the token.
     """
 

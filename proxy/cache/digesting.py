@@ -6,7 +6,6 @@ confirm what is wrong.
 """
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from proxy.errors import AdapterError, SpoolError
+from proxy.spool import calls
 from proxy.spool.background import background_thread
 from proxy.spool.checksum import Checksum
 from proxy.spool.entry import Entry
@@ -121,7 +121,7 @@ def _feed(hashed: _Hash, checksum: Checksum, fd: int, stop: int) -> Checksum:
     """Hash a file's bytes from where `checksum` ends up to `stop`; that of all up to there.  Raises SpoolError."""
     while checksum.length < stop:
         try:
-            piece = os.pread(fd, min(PIECE, stop - checksum.length), checksum.length)
+            piece = calls.pread(fd, min(PIECE, stop - checksum.length), checksum.length)
         except OSError as error:
             raise SpoolError(f"cannot read the spool: {error.strerror}") from error
         if not piece:

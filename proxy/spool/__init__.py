@@ -5,7 +5,6 @@
     <spool>/index.sqlite                        derived from the heads: losing it costs refetches, nothing else
     <spool>/bans                                what is purged and still to be swept away
     <spool>/scrub                               how far the search for rot has come
-    <spool>/lock, secret, orderly               whose the folder is, its secret, and how its last owner left it
     <spool>/lock, secret, orderly, boot         whose the folder is, its secret, and how its last owner left it
 
     spool      the whole of it, as the cache sees it
@@ -22,7 +21,7 @@
     admission  makes room for what arrives              room          what may still be written
     eviction   who goes when it may not                 database      the index' file
     condition  what is wrong with the disk              upkeep        makes folder, index and books agree again
-    calls      the system calls on all these files
+    takeover   the start                                calls         the system calls on all these files
 
 The head is written before the first byte of the body; a body moves to `objects/` when it is whole, and the
 index learns of it last.

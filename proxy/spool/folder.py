@@ -11,7 +11,7 @@ import structlog
 
 from proxy.errors import SpoolError
 from proxy.spool import calls
-from proxy.spool.entry import Entry, dump_head, load_head
+from proxy.spool.entry import Entry, dump_head
 
 SECRET_SIZE = 32
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -233,41 +233,6 @@ class Claim:
 def claim(root: Path) -> Claim:
     """Take the folder, made if missing.  Blocks.  Raises SpoolError, in words for the person who started us."""
     return _take(Paths(root), None)
-
-
-def find_unfinished(paths: Paths, epoch: int) -> tuple[FillingFiles, ...]:
-    """What an earlier process had begun to store since the last purge, the oldest first; all else there is deleted.
-
-    Blocks.  Raises OSError.
-    """
-    names = [each.name for each in paths.filling.iterdir() if each.is_symlink() or not each.is_dir()]
-    found = [
-        files for name in names if name.endswith(".body") and (files := _unfinished(paths, name[:-5], epoch))
-    ]
-    kept = {f"{files.entry.generation}{suffix}" for files in found for suffix in (".head", ".body")}
-    for name in names:  # a folder is not ours
-        if name not in kept:
-            calls.unlink(paths.filling / name)
-    return tuple(sorted(found, key=lambda files: calls.fstat(files.fd).st_mtime_ns))
-
-
-def _unfinished(paths: Paths, generation: str, epoch: int) -> FillingFiles | None:
-    """Of a purge nobody knows any more, after a while, what it was about: it counts as about all from before it.
-
-    And a credential begins anew after each start.
-    """
-    try:
-        entry = load_head(calls.read_file(paths.filling / f"{generation}.head"))
-        if entry.generation != generation or entry.epoch < epoch or entry.partition is not None:
-            return None
-        files = FillingFiles(paths, entry, found=True)
-    except (OSError, SpoolError):
-        return None
-    length = entry.stored.representation.complete_length
-    if 0 < files.size <= (files.size if length is None else length):
-        return files
-    calls.close(files.fd)
-    return None
 
 
 def take_again(lost: Claim) -> Claim:

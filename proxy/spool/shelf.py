@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import structlog
 
@@ -19,7 +18,7 @@ from proxy.spool import calls
 from proxy.spool.bans import Bans, read_bans, write_bans
 from proxy.spool.entry import Entry, dump_head, load_head, with_stale_since
 from proxy.spool.eviction import Candidate
-from proxy.spool.folder import Claim, FillingFiles, Paths, claim, find_unfinished, is_there, write_file
+from proxy.spool.folder import FillingFiles, Paths, is_there, write_file
 from proxy.spool.index import Index
 from proxy.spool.removals import Removals
 
@@ -323,19 +322,3 @@ class Shelf:
     def _unlink(self, generation: str, target: bytes | None) -> None:
         self._removals.unlink(self._paths.body(generation), target)
         self._removals.unlink(self._paths.head(generation), target)
-
-
-def take_over(root: Path) -> tuple[Claim, Shelf]:
-    """The folder and what lies in it.  Blocks.  Raises SpoolError, in words for the person who started us."""
-    owned = claim(root)
-    try:
-        shelf = Shelf(owned.paths)
-        unfinished = find_unfinished(owned.paths, shelf.bans.epoch)
-        orderly = (owned.orderly and not shelf.fresh) or shelf.is_empty()
-        return replace(owned, orderly=orderly, unfinished=unfinished), shelf
-    except OSError as error:
-        owned.release(orderly=False)
-        raise SpoolError(f"cannot take over the spool folder {root}: {error.strerror}") from error
-    except BaseException:
-        owned.release(orderly=False)
-        raise

@@ -26,7 +26,8 @@ from proxy.spool.leaving import Leaving
 from proxy.spool.partials import Partials
 from proxy.spool.purges import Purges
 from proxy.spool.room import Room
-from proxy.spool.shelf import Shelf, take_over
+from proxy.spool.shelf import Shelf
+from proxy.spool.takeover import take_over
 from proxy.spool.upkeep import Upkeep
 from proxy.spool.whole import whole
 

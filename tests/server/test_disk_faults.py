@@ -110,6 +110,27 @@ async def test_a_full_disk(origin: ScriptedOrigin, start_adapter: StartAdapter, 
     assert "hit" in (await is_served(adapter, "/film"))[0]
 
 
+async def test_a_start_on_a_full_disk(
+    origin: ScriptedOrigin, start_adapter: StartAdapter, small_disk: Path
+) -> None:
+    host = [("Host", "films.example")]
+    for name in ("/film", "/other"):
+        origin.serve(name, FILM)
+    config = {"path": str(small_disk / "spool")}
+    first = await start_adapter(spool=config)
+    async with first.wire() as wire:
+        await wire.get("/film", host)
+    await settled(first, origin)
+    await first.service.stop()
+    fill_up(small_disk / "junk")
+    second = await start_adapter(spool=config)
+    await is_served(second, "/other")
+    (small_disk / "junk").unlink()
+    await well(second)
+    async with second.wire() as wire:
+        assert (await wire.get("/film", host)).body == FILM
+
+
 async def test_a_disk_that_takes_no_writes_any_more(
     origin: ScriptedOrigin, start_adapter: StartAdapter, image: Path, tmp_path: Path
 ) -> None:
