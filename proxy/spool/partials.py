@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -68,11 +69,14 @@ class Partials:
     ) -> None:
         """Put aside the beginning of a body whose rest does not come, because of `error`."""
         filling.reservation.size = written
+        describe = partial(filling.files.describe, entry, confirmed=confirmed)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._disk, filling.files.describe, entry)
+            await asyncio.get_running_loop().run_in_executor(self._disk, describe)
         except OSError as failure:  # it has an older head, or none: then the next start drops it
             _log.warning("cannot describe an unfinished object", object=entry.label, why=failure.strerror)
         self.add(Partial(filling, entry, written, error, confirmed))
+        if filling.retracted:  # meanwhile
+            await self.drop_retracted()
 
     def add(self, partial: Partial) -> None:
         """Keep it for a while."""

@@ -2,17 +2,17 @@
 
 import asyncio
 import errno
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import structlog
 
 from proxy.errors import Overloaded, SpoolError
-from proxy.semantics.purging import Purge, Targets
+from proxy.semantics.purging import Purge
 from proxy.spool.admission import Admission
 from proxy.spool.bodies import Bodies
 from proxy.spool.body import Body
@@ -22,6 +22,7 @@ from proxy.spool.eviction import Candidate
 from proxy.spool.filling import Filling
 from proxy.spool.folder import Claim
 from proxy.spool.intake import Intake
+from proxy.spool.invalidation import Invalidation
 from proxy.spool.leaving import Leaving
 from proxy.spool.partials import Partials
 from proxy.spool.purges import Purges
@@ -89,7 +90,10 @@ class Spool:
             self._on_disk,
         )
         for files in owned.unfinished:
-            self._intake.find(files, confirmed=owned.same_boot)
+            self._intake.find(files)
+        self._invalidation = Invalidation(
+            self._catalogue, self._leaving, self._purges, self.partials, self._upkeep, self._on_disk
+        )
         self.rotten = 0
         """Objects that were condemned."""
         self._purges.start()
@@ -209,42 +213,13 @@ class Spool:
 
         Not durable: whatever is stored for a credential ends with the first request of it after a start.
         """
-        await self._end(partition, self._drop_partition(partition))
+        await whole(self._invalidation.of_partition(partition))
 
     async def drop_target(self, target: bytes) -> None:
         """Forget all that is stored or arrives of one target, for whichever credential.  Durable, where there was
         something.
         """
-        await self._end(target, self._drop_target(target))
-
-    async def _end(self, digest: bytes, dropping: Coroutine[Any, Any, None]) -> None:
-        try:
-            await whole(dropping)
-        except (SpoolError, Overloaded):
-            self._catalogue.end(digest)
-
-    async def _drop_partition(self, partition: bytes) -> None:
-        await self._end_arriving(lambda entry: entry.partition == partition)
-        await self._leaving.remove(await self._catalogue.in_partition(partition))
-
-    async def _drop_target(self, target: bytes) -> None:
-        await self._end_arriving(lambda entry: entry.target == target)
-        if self._upkeep.sweeping:  # and may find more of it later
-            what = Targets(frozenset({target}))
-            await self._purges.ban(what, soft=False, now=0, then=lambda: None)
-        await self._leaving.remove(await self._catalogue.of_target(target))
-        await self._catalogue.settle(target)
-
-    async def _end_arriving(self, about: Callable[[Entry], bool]) -> None:
-        """What is arriving is not to be found, nor to be gone on with, whatever becomes of this process."""
-        for filling in self._purges.arriving():
-            if about(filling.entry):
-                filling.retract()
-                try:
-                    await self._on_disk(filling.files.disown)
-                except OSError as error:
-                    self.failed(error)
-        await self.partials.drop_retracted()
+        await whole(self._invalidation.of_target(target))
 
     async def unused_partitions(self, seconds: float, limit: int) -> list[bytes]:
         """Credentials of which nothing stored was used for so long.  Raises SpoolError."""

@@ -416,10 +416,10 @@ async def test_what_is_retracted_while_it_is_sealed_replaces_nothing(
     sealing, go_on = threading.Event(), threading.Event()
     seal = older.files.seal
 
-    def slow(each: Entry) -> None:
+    def slow(each: Entry) -> Entry:
         sealing.set()
         go_on.wait()
-        seal(each)
+        return seal(each)
 
     monkeypatch.setattr(older.files, "seal", slow)
     committing = asyncio.create_task(older.commit(older.entry.completed(3)))
