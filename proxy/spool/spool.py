@@ -21,6 +21,7 @@ from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate
 from proxy.spool.filling import Filling
 from proxy.spool.folder import Claim
+from proxy.spool.guard import Guard
 from proxy.spool.intake import Intake
 from proxy.spool.invalidation import Invalidation
 from proxy.spool.leaving import Leaving
@@ -52,6 +53,7 @@ class Spool:
         self._catalogue = Catalogue(shelf, self.failed)
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
+        self._guard = Guard()
         self._leaving = Leaving(room, self._catalogue, self._bodies)
         self._purges = Purges(self._catalogue, self)
         self.partials = Partials(self._disk)
@@ -120,7 +122,8 @@ class Spool:
     async def open_body(self, entry: Entry) -> Body:
         """The entry's bytes, held once for the caller.
 
-        Raises SpoolError if the file is gone or not the size that its head says: the entry is found no more then.
+        Raises SpoolError if the file is gone, not the size that its head says, or was written to by others and has
+        other bytes now, which takes a reading: the entry is found no more then.
         Raises Overloaded where the process may open no more files.
         """
         if self._catalogue.hides(entry.generation):
@@ -130,8 +133,26 @@ class Spool:
             body.release()
             await self.drop([entry])
             raise SpoolError(f"the body of {entry.label} is not as it was stored")
+        if not self._guard.trusts(entry, body):
+            await self._check(entry, body)
         self._catalogue.note_use(entry.generation)
         return body
+
+    async def _check(self, entry: Entry, body: Body) -> None:
+        """Somebody has written to the file.  Raises SpoolError where that was not what lay there."""
+        try:
+            is_sound = await self._guard.is_sound(entry, body)
+        except BaseException:
+            body.release()
+            raise
+        if is_sound and not self._catalogue.hides(entry.generation):
+            return
+        body.release()
+        if not is_sound:
+            await self.condemn(
+                entry, "others have written to its file, and its bytes are not those that were stored"
+            )
+        raise SpoolError(f"the body of {entry.label} is not as it was stored")
 
     async def _open_file(self, entry: Entry) -> Body:
         try:
@@ -276,6 +297,7 @@ class Spool:
         await self._upkeep.stop()
         await self._purges.close()
         await self.partials.close()
+        await self._guard.close()
         for body in self._bodies.pop_all():
             body.release()
         orderly = True
