@@ -14,7 +14,7 @@
     partials   those that broke off                     folder        paths, files, who owns them
     leaving    objects on their way out                 removals      what the power's failure could bring back
     bodies     the open files                           body          one of them
-    invalidation  of one target     guard      reads what others have written to
+    invalidation  of a target, or a credential          guard         reads bodies that others have written to
     checksum   of a body, by which rot is found             rereading     a body again, to compare them
     scrub      does so with all of them, behind everything  background    the thread for such work
     inspection  the folder, for another process         index_view    the index, for one

@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 
 from proxy.errors import AdapterError
+from proxy.spool.bodies import share_of_files
 from proxy.spool.entry import Entry
 from proxy.spool.filling import Filling
 
@@ -50,6 +51,7 @@ class Partials:
         self._clock = clock
         self._by_key: dict[bytes, list[Partial]] = {}
         self._expiring: asyncio.TimerHandle | None = None
+        self.most = share_of_files(MOST, 16)
         self._dropping: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Partial]:
@@ -122,7 +124,7 @@ class Partials:
         over = [
             each
             for place, each in enumerate(oldest_first)
-            if each.since <= begun_before or place < len(oldest_first) - MOST
+            if each.since <= begun_before or place < len(oldest_first) - self.most
         ]
         loop = asyncio.get_running_loop()
         if over:

@@ -174,6 +174,11 @@ class Spool:
         return self._bodies.in_use
 
     @property
+    def most_kept_open(self) -> int:
+        """The most files that it has open for nobody who is there: idle bodies, and unfinished ones."""
+        return self._bodies.most_idle + self.partials.most
+
+    @property
     def evictions(self) -> int:
         """Objects dropped to make room."""
         return self._admission.evictions
