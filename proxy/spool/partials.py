@@ -106,6 +106,10 @@ class Partials:
         """Those that a purge or an unsafe request was about."""
         await self.drop([each for each in self if each.filling.retracted])
 
+    async def drop_lost(self) -> None:
+        """Those whose files were deleted by others."""
+        await self.drop([each for each in self if not each.filling.body.intact(each.written)])
+
     async def drop_replaced(self, entry: Entry) -> None:
         """Those of the same variant as `entry`, which is whole."""
         some = self._by_key.get(entry.key, ())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from proxy.errors import SpoolError, SpoolSuspended
+from proxy.errors import OriginTruncated, SpoolError, SpoolSuspended
 from proxy.semantics.purging import Everything
 from proxy.spool import condition, folder, upkeep
 from proxy.spool.condition import Trouble
@@ -153,6 +153,19 @@ async def test_a_folder_that_was_removed_is_made_again(tmp_path: Path, what: str
         await eventually(lambda: descriptors(root) <= 1)
     async with opened(root) as spool:
         assert await content(spool, spool.lookup(again.key)[0]) == b"again"
+
+
+async def test_what_is_unfinished_and_has_lost_its_name_is_given_up(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        stored = await store(spool, entry("/old"), b"old")
+        filling = await begin(spool, entry(length=6), b"abc")
+        await filling.suspend(filling.entry, 3, OriginTruncated("it broke off"), confirmed=True)
+        shutil.rmtree(spool.paths.filling)
+        await eventually(lambda: spool.condition.trouble is not None)
+        await well(spool)
+        assert spool.partials.lookup(key_of("/film")) == ()
+        await eventually(lambda: spool.room.used == 3)
+        assert await content(spool, stored) == b"old"
 
 
 async def test_a_folder_that_comes_back_is_what_it_was_but_for_what_was_purged(tmp_path: Path) -> None:
