@@ -74,7 +74,7 @@ async def test_a_file_that_others_have_written_to_is_fetched_anew_at_once(
         assert (await wire.get("/film", HOST)).cache_status == "range-adapter;hit;ttl=3600"
         [path] = spool_of(adapter).paths.objects.rglob("*.body")
         flip(path, 200_000)
-        os.utime(path, ns=(1, 1))  # its clock may be too coarse to tell
+        os.utime(path, ns=(1, 1))  # somebody else's write, and no rot
         assert (await wire.get("/film", HOST, Range="bytes=150000-250000")).body == FILM[150_000:250_001]
         await settled(adapter, origin)
         assert (await wire.get("/film", HOST)).body == FILM

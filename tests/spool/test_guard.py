@@ -22,11 +22,11 @@ def age(path: Path) -> None:
 async def test_a_flipped_bit_reaches_nobody(tmp_path: Path, is_open: bool) -> None:
     async with opened(tmp_path) as spool:
         stored = await store(spool, entry(), pattern(100_000))
-        age(spool.paths.body(stored.generation))
         if not is_open:
             spool._bodies.close_idle()
         [found] = spool.lookup(stored.key)
         flip(spool.paths.body(stored.generation), 99_999)
+        age(spool.paths.body(stored.generation))
         with capture_logs() as lines:
             results = await asyncio.gather(*(content(spool, found) for _ in range(5)), return_exceptions=True)
         assert all(isinstance(each, SpoolError) for each in results)
