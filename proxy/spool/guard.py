@@ -27,14 +27,23 @@ class Guard:
 
     def trusts(self, entry: Entry, body: Body) -> bool:
         """Is it the file that was written, or found sound since?  Costs a microsecond."""
-        return entry.mtime is None or body.mtime in {entry.mtime, self._sound.get(entry.generation)}
+        mtime = body.mtime
+        return entry.mtime is None or mtime == entry.mtime or mtime == self._sound.get(entry.generation, -1)
 
     async def is_sound(self, entry: Entry, body: Body) -> bool:
         """Read it, unless somebody does so already; remember it if its bytes are those that were stored."""
         checking = self._checking.get(entry.generation)
         if checking is None:
-            checking = asyncio.create_task(self._check(entry, body.hold()), name=f"check {entry.generation}")
+            checking = asyncio.create_task(self._check(entry, body), name=f"check {entry.generation}")
             self._checking[entry.generation] = checking
+            held = body.hold()
+
+            def over(_: asyncio.Task[bool]) -> None:
+                """Even if it never began."""
+                del self._checking[entry.generation]
+                held.release()
+
+            checking.add_done_callback(over)
         return await asyncio.shield(checking)
 
     async def _check(self, entry: Entry, body: Body) -> bool:
@@ -45,9 +54,6 @@ class Guard:
                     checksum = await body.checksum(min(checksum.length + STEP, entry.length), checksum)
         except BodyLost:
             return False
-        finally:
-            del self._checking[entry.generation]
-            body.release()
         if checksum.value != entry.checksum or mtime is None:
             return False
         self._sound[entry.generation] = mtime

@@ -73,6 +73,19 @@ async def test_what_was_copied_is_read_once(tmp_path: Path, monkeypatch: pytest.
         assert reading.call_count == 3
 
 
+async def test_closing_waits_for_no_reading(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        stored = await store(spool, entry(), pattern(1000))
+        age(spool.paths.body(stored.generation))
+        [found] = spool.lookup(stored.key)
+        leaving = asyncio.create_task(spool.open_body(found))
+        while not spool._guard._checking:  # noqa: ASYNC110  # no further than that
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+    assert descriptors(tmp_path) == 0
+
+
 async def test_who_leaves_while_it_is_read_leaves_no_hold(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
         stored = await store(spool, entry(), pattern(1000))
