@@ -216,7 +216,7 @@ def _public_side(
         connections=server.limits.connections,
         per_client=server.limits.connections_per_client,
         trusted=server.trusted_proxies,
-        others=2 * sum(section.max_connections for section in config.origins.values()),
+        others=2 * sum(each.max_connections for each in config.origins.values()) + cache.spool.most_kept_open,
     )
     listener = Listener(
         handler,

@@ -5,7 +5,7 @@
     <spool>/index.sqlite                        derived from the heads: losing it costs refetches, nothing else
     <spool>/bans                                what is purged and still to be swept away
     <spool>/scrub                               how far the search for rot has come
-    <spool>/lock, secret, orderly, boot         whose the folder is, its secret, and how its last owner left it
+    <spool>/lock, secret, orderly               whose the folder is, its secret, and how its last owner left it
 
     spool      the whole of it, as the cache sees it
     catalogue  what is stored, as the loop sees it      shelf, index  the same on the disk, on a thread of its own
@@ -14,6 +14,7 @@
     partials   those that broke off                     folder        paths, files, who owns them
     leaving    objects on their way out                 removals      what the power's failure could bring back
     bodies     the open files                           body          one of them
+    invalidation  of a target, or a credential          guard         reads bodies that others have written to
     checksum   of a body, by which rot is found             rereading     a body again, to compare them
     scrub      does so with all of them, behind everything  background    the thread for such work
     inspection  the folder, for another process         index_view    the index, for one

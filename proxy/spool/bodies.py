@@ -14,6 +14,12 @@ IDLE = 256
 """Bodies kept open although nobody reads them just now: the bound of descriptors that are not some client's."""
 
 
+def share_of_files(most: int, part: int) -> int:
+    """At most `most`, and one in `part` of the files that this process may have open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if limit == resource.RLIM_INFINITY else min(most, limit // part)
+
+
 class Bodies:
     """Open bodies by generation.  `opener` opens one; however many ask for it, it is opened once.
 
@@ -22,7 +28,7 @@ class Bodies:
 
     def __init__(self, opener: Callable[[Entry], Awaitable[Body]]) -> None:
         self._opener = opener
-        self._share = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8
+        self.most_idle = share_of_files(IDLE, 8)
         self._busy: dict[str, Body] = {}
         self._idle: OrderedDict[str, Body] = OrderedDict()
         self._opening: dict[str, asyncio.Task[None]] = {}
@@ -90,7 +96,7 @@ class Bodies:
     def _set_idle(self, generation: str, body: Body) -> None:
         del self._busy[generation]
         self._idle[generation] = body
-        if len(self._idle) > min(IDLE, self._share):
+        if len(self._idle) > self.most_idle:
             self._close_oldest()
 
     def pop(self, generation: str) -> Body | None:

@@ -56,6 +56,14 @@ class Body:
             return 0
 
     @property
+    def mtime(self) -> int | None:
+        """When the file was last written, in nanoseconds; None where the disk cannot tell."""
+        try:
+            return calls.fstat(self._fd).st_mtime_ns
+        except OSError:
+            return None
+
+    @property
     def broken(self) -> bool:
         """Has the disk failed to read it?"""
         return self._broken
@@ -139,10 +147,10 @@ class Body:
         except OSError as error:
             raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
 
-    async def checksum(self, length: int) -> Checksum:
-        """That of the first `length` bytes, which are read for it.  Raises BodyLost."""
+    async def checksum(self, length: int, known: Checksum | None = None) -> Checksum:
+        """That of the first `length` bytes, which are read for it from where it is `known` on.  Raises BodyLost."""
         try:
-            checksum = await self._in_thread(read_checksum, self._fd, length)
+            checksum = await self._in_thread(read_checksum, self._fd, length, known)
         except OSError as error:
             raise BodyLost(f"cannot read the spool: {error.strerror}") from error
         if checksum.length != length:

@@ -1,7 +1,8 @@
 """The system calls on the spool's files, all of them: so that a test can make each one fail, or forget what was not
 synced.
 
-Each bears the name of what it calls, and raises OSError.  SQLite makes its own.
+Each bears the name of what it calls, and raises OSError.  SQLite makes its own, and so do the commands that look at
+the folder from outside.
 """
 
 import fcntl

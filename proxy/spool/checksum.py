@@ -1,9 +1,10 @@
 """The CRC-32 of a body, reckoned as it is written: what a disk makes of it later can be told from what was stored."""
 
-import os
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
+
+from proxy.spool import calls
 
 PIECE: Final = 1 << 20
 """Bytes read at a time."""
@@ -28,7 +29,7 @@ def read_checksum(fd: int, stop: int, known: Checksum | None = None) -> Checksum
     """
     checksum = Checksum() if known is None else known
     while checksum.length < stop:
-        piece = os.pread(fd, min(PIECE, stop - checksum.length), checksum.length)
+        piece = calls.pread(fd, min(PIECE, stop - checksum.length), checksum.length)
         if not piece:
             break
         checksum = checksum.followed_by(piece)

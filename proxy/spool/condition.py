@@ -16,7 +16,7 @@ import structlog
 
 from proxy.errors import AdapterError, SpoolFull, SpoolSuspended
 
-PAUSES: Final = (0.5, 1.0, 2.0, 5.0)
+PAUSES: Final = (0.5, 1.0, 2.0)
 """Seconds before each attempt to put it right; the last goes for all that follow."""
 RELAPSE: Final = 60.0
 """Seconds within which the next trouble is taken for the same: the pauses go on where they were."""

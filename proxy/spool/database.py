@@ -10,7 +10,7 @@ import apsw
 from proxy.errors import SpoolError
 from proxy.spool import calls
 
-FORMAT = 4
+FORMAT = 5
 """Of the tables; an index of another format is made anew."""
 BUSY_TIMEOUT = 5_000
 """Milliseconds to wait for another process that looks into the file."""

@@ -3,7 +3,7 @@
 import json
 import re
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from zlib import crc32
 
@@ -16,7 +16,7 @@ from proxy.semantics.purging import Location
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
 
-FORMAT = 4
+FORMAT = 5
 """Of the head file; a head of another format is not read."""
 
 _SEAL: Final = ', "crc32": '
@@ -36,7 +36,9 @@ class Entry:
     `partition` is the digest of the credential it belongs to.  By its `location` and its `tags` it can be purged;
     `epoch` is that of the spool when its request was sent, or when a purge was written into it: later purges are
     about it.  `checksum` is the CRC-32 of the body, known as soon as that is whole; `digest` is its SHA-256, once
-    somebody has wanted to know.
+    somebody has wanted to know.  `mtime` is when its file was last written (nanoseconds), once nobody of us writes it
+    any more; `boot`, of one that is unfinished, which start of the machine all its bytes came in, "" where they are
+    not confirmed.
     """
 
     key: bytes
@@ -50,6 +52,8 @@ class Entry:
     epoch: int = 0
     checksum: int | None = None
     digest: bytes | None = None
+    mtime: int | None = field(default=None, compare=False)
+    boot: str = field(default="", compare=False)
 
     @property
     def length(self) -> int:
@@ -92,6 +96,8 @@ def dump_head(entry: Entry) -> str:
             "epoch": entry.epoch,
             "checksum": entry.checksum,
             "digest": entry.digest.hex() if entry.digest else None,
+            "mtime": entry.mtime,
+            "boot": entry.boot,
         }
     )
     return f"{text[:-1]}{_SEAL}{crc32(text.encode('ascii'))}}}"
@@ -135,6 +141,8 @@ def load_head(text: str | bytes) -> Entry:
             epoch=int(head["epoch"]),
             checksum=None if checksum is None else int(checksum),
             digest=bytes.fromhex(head["digest"]) if head["digest"] else None,
+            mtime=None if head["mtime"] is None else int(head["mtime"]),
+            boot=str(head["boot"]),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise SpoolError(f"unreadable head: {error}") from error

@@ -3,8 +3,9 @@
 import errno
 import os
 import secrets
+import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -59,11 +60,6 @@ class Paths:
     def orderly(self) -> Path:
         """There while nobody runs and the last one came to an orderly end."""
         return self.root / "orderly"
-
-    @property
-    def boot(self) -> Path:
-        """Which start of the machine it was last used in."""
-        return self.root / "boot"
 
     def body(self, generation: str) -> Path:
         return self.objects / generation[:2] / f"{generation}.body"
@@ -149,11 +145,16 @@ class FillingFiles:
         """New ones, or those of an earlier process that were `found`."""
         self._head = paths.filling / f"{entry.generation}.head"
         self._body = paths.filling / f"{entry.generation}.body"
+        self._naming = threading.Lock()
+        self._disowned = False
         self.entry = entry
+        self.confirmed = True
+        """Is all that is there as it was written, since this start of the machine?"""
         if found:
             self.fd = calls.open_file(self._body, os.O_RDWR)
+            self.confirmed = self._is_as_noted()
             return
-        self.describe(entry)
+        self._write_head(replace(entry, boot=boot_id()))
         self.fd = calls.open_file(self._body, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     @property
@@ -161,32 +162,54 @@ class FillingFiles:
         """Bytes in the body's file."""
         return calls.fstat(self.fd).st_size
 
-    def describe(self, entry: Entry) -> None:
-        """Write down what is known by now.  Not durable: what the power's failure spoils is dropped."""
-        write_file(self._head, dump_head(entry), durable=False)
+    def _is_as_noted(self) -> bool:
+        """Who was killed has not noted when it wrote last: then all counts since the machine's start."""
+        same_file = self.entry.mtime in {None, calls.fstat(self.fd).st_mtime_ns}
+        return same_file and self.entry.boot != "" and self.entry.boot == boot_id()
+
+    def describe(self, entry: Entry, *, confirmed: bool) -> None:
+        """Write down what is known by now, while nobody writes.  Not durable: what the power's failure spoils is
+        dropped.
+        """
+        mtime = calls.fstat(self.fd).st_mtime_ns
+        self._write_head(replace(entry, mtime=mtime, boot=boot_id() if confirmed else ""))
+
+    def _write_head(self, entry: Entry) -> None:
+        with self._naming:
+            if not self._disowned:
+                write_file(self._head, dump_head(entry), durable=False)
 
     def disown(self) -> None:
-        """Whatever becomes of us, nobody shall go on with it."""
-        with suppress(FileNotFoundError):
-            calls.unlink(self._head)
+        """Whatever becomes of us, nobody shall go on with it: from now on it gets no head any more."""
+        with self._naming:
+            self._disowned = True
+            with suppress(FileNotFoundError):
+                calls.unlink(self._head)
 
-    def seal(self, entry: Entry) -> None:
+    def seal(self, entry: Entry) -> Entry:
         """The body is whole: make it durable, and after it write the head that says so.
 
         No name that it will bear may outlive the power where the bytes do not.  The head need not be durable: what
-        is left of it is whole or unreadable, and costs no more than the object.
+        is left of it is whole or unreadable, and costs no more than the object.  Returns what it says.
         """
         calls.fdatasync(self.fd)
-        write_file(self._head, dump_head(entry), durable=False)
+        sealed = replace(entry, mtime=calls.fstat(self.fd).st_mtime_ns, boot="")
+        self._write_head(sealed)
+        return sealed
 
-    def move(self, head: Path, body: Path) -> None:
+    def move(self, head: Path, body: Path) -> bool:
         """Give both their place among the objects; the head last, for a body without a head is nothing.
 
-        No folder is synced: an object that the power's failure takes back is fetched again.
+        No folder is synced: an object that the power's failure takes back is fetched again.  False, and nothing is
+        done, if it has been disowned.
         """
         make_folder(body.parent)
-        calls.rename(self._body, body)
-        calls.rename(self._head, head)
+        with self._naming:
+            if self._disowned:
+                return False
+            calls.rename(self._body, body)
+            calls.rename(self._head, head)
+            return True
 
 
 def discard_filling(paths: Paths, generation: str) -> None:
@@ -201,14 +224,12 @@ class Claim:
     """A folder that is ours alone until `release`.
 
     `secret` is of this folder: what keys of credentials are derived with, so that none can be guessed from the
-    disk.  `orderly`: did the last owner leave everything in its place?  `same_boot`: has the machine run on since the
-    folder was last taken, so that what was written then is there, synced or not?  Where nobody can tell, it has not.
+    disk.  `orderly`: did the last owner leave everything in its place?
     """
 
     paths: Paths
     secret: bytes
     orderly: bool
-    same_boot: bool
     lock: int
     unfinished: tuple[FillingFiles, ...] = ()
 
@@ -256,7 +277,6 @@ def _take(paths: Paths, secret: bytes | None) -> Claim:
         for name in calls.listdir(paths.root):
             if name.endswith(".new"):  # never came to its name
                 discard(paths.root / name)
-        same_boot = _is_same_boot(paths)
         orderly = is_there(paths.orderly)
         if orderly:
             calls.unlink(paths.orderly)
@@ -266,7 +286,7 @@ def _take(paths: Paths, secret: bytes | None) -> Claim:
             write_file(paths.secret, stored.hex(), durable=True)
         # What is orderly now may not look so after the power fails, and partitions are found by the secret only.
         sync_folder(paths.root)
-        return Claim(paths, stored, orderly, same_boot, lock)
+        return Claim(paths, stored, orderly, lock)
     except OSError as error:
         calls.close(lock)
         if error.errno == errno.EWOULDBLOCK:
@@ -289,20 +309,3 @@ def boot_id() -> str:
         return BOOT_ID.read_text("ascii").strip()
     except (OSError, ValueError):
         return ""
-
-
-def _is_same_boot(paths: Paths) -> bool:
-    """Has the folder been taken before since the machine was started?  It has now.
-
-    The file is not synced: if the power fails, what it says is of another start, or nothing.
-    """
-    boot = boot_id().encode()
-    try:
-        last = calls.read_file(paths.boot).strip()
-    except OSError:
-        last = b""
-    if boot and last == boot:
-        return True
-    with suppress(OSError):  # on a full disk; it says what it said, and that is not this start
-        write_file(paths.boot, boot.decode(), durable=False)
-    return False

@@ -97,14 +97,14 @@ class Intake:
         self._purges.enter(filling)
         return filling
 
-    def find(self, files: FillingFiles, *, confirmed: bool) -> None:
+    def find(self, files: FillingFiles) -> None:
         """An unfinished object of an earlier process: on the books again, to be gone on with."""
         reservation = self._room.reserve(personal=files.entry.partition is not None)
         reservation.size = reservation.written = files.size
         filling = self._enter(files, reservation)
         filling.checksum = None
         error = OriginTruncated(f"the fetch of {files.entry.label} was interrupted")
-        self._partials.add(Partial(filling, files.entry, files.size, error, confirmed=confirmed))
+        self._partials.add(Partial(filling, files.entry, files.size, error, confirmed=files.confirmed))
 
     def wrote(self, filling: Filling, end: int) -> None:
         """A fill's file reaches `end`."""
@@ -117,7 +117,7 @@ class Intake:
         """
         self._purges.note_publishing()
         try:
-            await self._on_disk(filling.files.seal, entry)
+            entry = await self._on_disk(filling.files.seal, entry)
         except OSError as error:
             self.failed(error)
             raise SpoolError(f"cannot complete an object in the spool: {error.strerror}") from error

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from proxy.errors import AdapterError
+from proxy.spool.bodies import share_of_files
 from proxy.spool.entry import Entry
 from proxy.spool.filling import Filling
 
@@ -49,6 +51,7 @@ class Partials:
         self._clock = clock
         self._by_key: dict[bytes, list[Partial]] = {}
         self._expiring: asyncio.TimerHandle | None = None
+        self.most = share_of_files(MOST, 16)
         self._dropping: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Partial]:
@@ -68,11 +71,14 @@ class Partials:
     ) -> None:
         """Put aside the beginning of a body whose rest does not come, because of `error`."""
         filling.reservation.size = written
+        describe = partial(filling.files.describe, entry, confirmed=confirmed)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._disk, filling.files.describe, entry)
+            await asyncio.get_running_loop().run_in_executor(self._disk, describe)
         except OSError as failure:  # it has an older head, or none: then the next start drops it
             _log.warning("cannot describe an unfinished object", object=entry.label, why=failure.strerror)
         self.add(Partial(filling, entry, written, error, confirmed))
+        if filling.retracted:  # meanwhile
+            await self.drop_retracted()
 
     def add(self, partial: Partial) -> None:
         """Keep it for a while."""
@@ -100,6 +106,10 @@ class Partials:
         """Those that a purge or an unsafe request was about."""
         await self.drop([each for each in self if each.filling.retracted])
 
+    async def drop_lost(self) -> None:
+        """Those whose files were deleted by others."""
+        await self.drop([each for each in self if not each.filling.body.intact(each.written)])
+
     async def drop_replaced(self, entry: Entry) -> None:
         """Those of the same variant as `entry`, which is whole."""
         some = self._by_key.get(entry.key, ())
@@ -118,7 +128,7 @@ class Partials:
         over = [
             each
             for place, each in enumerate(oldest_first)
-            if each.since <= begun_before or place < len(oldest_first) - MOST
+            if each.since <= begun_before or place < len(oldest_first) - self.most
         ]
         loop = asyncio.get_running_loop()
         if over:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from proxy.spool import calls
 from proxy.spool.checksum import Checksum
 from proxy.spool.entry import Entry
 
@@ -31,8 +32,8 @@ class Rereading:
         self.flaw: str | None = None
         self._entry = entry
         self._checksum = Checksum()
-        self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        size = os.fstat(self._fd).st_size
+        self._fd = calls.open_file(path, os.O_RDONLY | os.O_NOFOLLOW)
+        size = calls.fstat(self._fd).st_size
         if size != entry.length:
             self.flaw = f"it has {size} bytes instead of {entry.length}"
         elif hasattr(os, "posix_fadvise"):
@@ -70,24 +71,24 @@ class Rereading:
         return self.flaw is None
 
     def close(self) -> None:
-        os.close(self._fd)
+        calls.close(self._fd)
 
 
 def _read(fd: int, start: int, size: int) -> bytes | bytearray:
     """At most `size` bytes.  What has to be fetched from the disk leaves the page cache again, where that can be."""
     if not _NOWAIT or not hasattr(os, "posix_fadvise"):
-        return os.pread(fd, size, start)
+        return calls.pread(fd, size, start)
     buffer = bytearray(size)
     try:
-        cached = os.preadv(fd, [buffer], start, _NOWAIT)
+        cached = calls.preadv(fd, [buffer], start, _NOWAIT)
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP:  # a tmpfs
-            return os.pread(fd, size, start)
+            return calls.pread(fd, size, start)
         if error.errno != errno.EAGAIN:
             raise
         cached = 0
     if cached == size:
         return buffer
-    rest = os.pread(fd, size - cached, start + cached)
+    rest = calls.pread(fd, size - cached, start + cached)
     os.posix_fadvise(fd, start + cached, len(rest), os.POSIX_FADV_DONTNEED)
     return bytes(memoryview(buffer)[:cached]) + rest

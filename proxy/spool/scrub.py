@@ -15,6 +15,7 @@ from typing import Final, ParamSpec, TypeVar
 import structlog
 
 from proxy.errors import SpoolError
+from proxy.spool import calls
 from proxy.spool.background import background_thread
 from proxy.spool.entry import Entry
 from proxy.spool.folder import write_file
@@ -181,7 +182,7 @@ class Scrub:
 
     def _load(self) -> Progress:
         try:
-            progress = Progress(**json.loads(self._spool.paths.scrub.read_bytes()))
+            progress = Progress(**json.loads(calls.read_file(self._spool.paths.scrub)))
             for when in (progress.begun, progress.ended):
                 if when is not None and not math.isfinite(when):
                     raise ValueError("no time")

@@ -136,7 +136,8 @@ class Shelf:
         if not wanted():
             return None
         try:
-            files.move(self._paths.head(entry.generation), self._paths.body(entry.generation))
+            if not files.move(self._paths.head(entry.generation), self._paths.body(entry.generation)):
+                return None
             gone = self._index.add(entry, used)
         except (OSError, SpoolError) as error:
             self._unlink(entry.generation, entry.target)
@@ -170,7 +171,8 @@ class Shelf:
             return
         if stored.epoch > entry.epoch:
             entry = replace(with_stale_since(entry, stored.stored.stale_since), epoch=stored.epoch)
-        self._write(replace(entry, checksum=stored.checksum, digest=entry.digest or stored.digest))
+        digest = entry.digest or stored.digest
+        self._write(replace(entry, checksum=stored.checksum, mtime=stored.mtime, digest=digest))
 
     def set_digest(self, generation: str, digest: bytes) -> None:
         """Record what an object's bytes come to, if it is still there, and nothing else."""

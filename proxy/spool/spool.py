@@ -2,17 +2,17 @@
 
 import asyncio
 import errno
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import structlog
 
 from proxy.errors import Overloaded, SpoolError
-from proxy.semantics.purging import Purge, Targets
+from proxy.semantics.purging import Purge
 from proxy.spool.admission import Admission
 from proxy.spool.bodies import Bodies
 from proxy.spool.body import Body
@@ -21,7 +21,9 @@ from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate
 from proxy.spool.filling import Filling
 from proxy.spool.folder import Claim
+from proxy.spool.guard import Guard
 from proxy.spool.intake import Intake
+from proxy.spool.invalidation import Invalidation
 from proxy.spool.leaving import Leaving
 from proxy.spool.partials import Partials
 from proxy.spool.purges import Purges
@@ -52,6 +54,7 @@ class Spool:
         self._catalogue = Catalogue(shelf, self.failed)
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
+        self._guard = Guard()
         self._leaving = Leaving(room, self._catalogue, self._bodies)
         self._purges = Purges(self._catalogue, self)
         self.partials = Partials(self._disk)
@@ -90,7 +93,10 @@ class Spool:
             self._on_disk,
         )
         for files in owned.unfinished:
-            self._intake.find(files, confirmed=owned.same_boot)
+            self._intake.find(files)
+        self._invalidation = Invalidation(
+            self._catalogue, self._leaving, self._purges, self.partials, self._upkeep, self._on_disk
+        )
         self.rotten = 0
         """Objects that were condemned."""
         self._purges.start()
@@ -117,7 +123,8 @@ class Spool:
     async def open_body(self, entry: Entry) -> Body:
         """The entry's bytes, held once for the caller.
 
-        Raises SpoolError if the file is gone or not the size that its head says: the entry is found no more then.
+        Raises SpoolError if the file is gone, not the size that its head says, or was written to by others and has
+        other bytes now, which takes a reading: the entry is found no more then.
         Raises Overloaded where the process may open no more files.
         """
         if self._catalogue.hides(entry.generation):
@@ -127,8 +134,26 @@ class Spool:
             body.release()
             await self.drop([entry])
             raise SpoolError(f"the body of {entry.label} is not as it was stored")
+        if not self._guard.trusts(entry, body):
+            await self._check(entry, body)
         self._catalogue.note_use(entry.generation)
         return body
+
+    async def _check(self, entry: Entry, body: Body) -> None:
+        """Somebody has written to the file.  Raises SpoolError where that was not what lay there."""
+        try:
+            is_sound = await self._guard.is_sound(entry, body)
+        except BaseException:
+            body.release()
+            raise
+        if is_sound and not self._catalogue.hides(entry.generation):
+            return
+        body.release()
+        if not is_sound:
+            await self.condemn(
+                entry, "others have written to its file, and its bytes are not those that were stored"
+            )
+        raise SpoolError(f"the body of {entry.label} is not as it was stored")
 
     async def _open_file(self, entry: Entry) -> Body:
         try:
@@ -148,6 +173,11 @@ class Spool:
     def being_read(self) -> int:
         """Stored bodies that somebody reads now."""
         return self._bodies.in_use
+
+    @property
+    def most_kept_open(self) -> int:
+        """The most files that it has open for nobody who is there: idle bodies, and unfinished ones."""
+        return self._bodies.most_idle + self.partials.most
 
     @property
     def evictions(self) -> int:
@@ -210,42 +240,13 @@ class Spool:
 
         Not durable: whatever is stored for a credential ends with the first request of it after a start.
         """
-        await self._end(partition, self._drop_partition(partition))
+        await whole(self._invalidation.of_partition(partition))
 
     async def drop_target(self, target: bytes) -> None:
         """Forget all that is stored or arrives of one target, for whichever credential.  Durable, where there was
         something.
         """
-        await self._end(target, self._drop_target(target))
-
-    async def _end(self, digest: bytes, dropping: Coroutine[Any, Any, None]) -> None:
-        try:
-            await whole(dropping)
-        except (SpoolError, Overloaded):
-            self._catalogue.end(digest)
-
-    async def _drop_partition(self, partition: bytes) -> None:
-        await self._end_arriving(lambda entry: entry.partition == partition)
-        await self._leaving.remove(await self._catalogue.in_partition(partition))
-
-    async def _drop_target(self, target: bytes) -> None:
-        await self._end_arriving(lambda entry: entry.target == target)
-        if self._upkeep.sweeping:  # and may find more of it later
-            what = Targets(frozenset({target}))
-            await self._purges.ban(what, soft=False, now=0, then=lambda: None)
-        await self._leaving.remove(await self._catalogue.of_target(target))
-        await self._catalogue.settle(target)
-
-    async def _end_arriving(self, about: Callable[[Entry], bool]) -> None:
-        """What is arriving is not to be found, nor to be gone on with, whatever becomes of this process."""
-        for filling in self._purges.arriving():
-            if about(filling.entry):
-                filling.retract()
-                try:
-                    await self._on_disk(filling.files.disown)
-                except OSError as error:
-                    self.failed(error)
-        await self.partials.drop_retracted()
+        await whole(self._invalidation.of_target(target))
 
     async def unused_partitions(self, seconds: float, limit: int) -> list[bytes]:
         """Credentials of which nothing stored was used for so long.  Raises SpoolError."""
@@ -302,6 +303,7 @@ class Spool:
         await self._upkeep.stop()
         await self._purges.close()
         await self.partials.close()
+        await self._guard.close()
         for body in self._bodies.pop_all():
             body.release()
         orderly = True

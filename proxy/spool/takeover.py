@@ -8,7 +8,7 @@ import structlog
 from proxy.errors import SpoolError
 from proxy.spool import calls
 from proxy.spool.entry import load_head
-from proxy.spool.folder import Claim, FillingFiles, Paths, claim
+from proxy.spool.folder import Claim, FillingFiles, Paths, claim, discard
 from proxy.spool.shelf import Shelf
 
 ENOUGH = 1 << 20
@@ -54,14 +54,15 @@ def _find_unfinished(paths: Paths, epoch: int) -> tuple[FillingFiles, ...]:
 
     Blocks.  Raises OSError.
     """
-    names = [each.name for each in paths.filling.iterdir() if each.is_symlink() or not each.is_dir()]
+    lying = [paths.filling / name for name in calls.listdir(paths.filling)]
+    names = [each.name for each in lying if each.is_symlink() or not each.is_dir()]
     found = [
         files for name in names if name.endswith(".body") and (files := _unfinished(paths, name[:-5], epoch))
     ]
     kept = {f"{files.entry.generation}{suffix}" for files in found for suffix in (".head", ".body")}
     for name in names:  # a folder is not ours
         if name not in kept:
-            calls.unlink(paths.filling / name)
+            discard(paths.filling / name)
     return tuple(sorted(found, key=lambda files: calls.fstat(files.fd).st_mtime_ns))
 
 

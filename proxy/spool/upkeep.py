@@ -141,6 +141,7 @@ class Upkeep:
             # From here on no await: what was counted by the old index is counted by the new one.
             self._leaving.recount(lost=self._moved)
             self._moved = False
+        await self._partials.drop_lost()
         await self._catalogue.prove()
         await self._pay()
         if not self._orderly and (self._sweeping is None or self._sweeping.done()):

@@ -313,4 +313,4 @@ async def test_an_older_head_is_one_that_cannot_be_read(tmp_path: Path, stored: 
     head = body(tmp_path, stored[0], "head")
     head.write_text(json.dumps(json.loads(head.read_text()) | {"format": 3}))
     _, output, _ = await run(tmp_path, "verify", "--keep")
-    assert "its head cannot be read: head of format 3, not 4" in output
+    assert "its head cannot be read: head of format 3, not 5" in output

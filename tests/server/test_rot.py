@@ -1,6 +1,7 @@
 """A bit of a stored body changes behind the service's back: once that is known, no client gets a byte of it."""
 
 import asyncio
+import os
 from base64 import b64encode
 from hashlib import sha256
 
@@ -60,6 +61,25 @@ async def test_the_scrub_finds_it_and_it_is_fetched_anew(
     assert report["scrub"]["enabled"] is True
     assert report["scrub"]["read_bytes"] == len(FILM)
     assert report["scrub"]["last_whole_pass"] >= report["scrub"]["pass_begun"]
+
+
+async def test_a_file_that_others_have_written_to_is_fetched_anew_at_once(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    origin.serve("/film", FILM)
+    adapter = await start_adapter(spool={"scrub_rate": "0B"})
+    async with adapter.wire() as wire:
+        await wire.get("/film", HOST)
+        await settled(adapter, origin)
+        assert (await wire.get("/film", HOST)).cache_status == "range-adapter;hit;ttl=3600"
+        [path] = spool_of(adapter).paths.objects.rglob("*.body")
+        flip(path, 200_000)
+        os.utime(path, ns=(1, 1))  # somebody else's write, and no rot
+        assert (await wire.get("/film", HOST, Range="bytes=150000-250000")).body == FILM[150_000:250_001]
+        await settled(adapter, origin)
+        assert (await wire.get("/film", HOST)).body == FILM
+    assert origin.count("/film") == 2
+    assert (await status(adapter))["spool"]["rotten"] == 1
 
 
 @pytest.mark.parametrize("how", ["read", "sent by the kernel"])

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from proxy.errors import SpoolError, SpoolSuspended
+from proxy.errors import OriginTruncated, SpoolError, SpoolSuspended
 from proxy.semantics.purging import Everything
 from proxy.spool import condition, folder, upkeep
 from proxy.spool.condition import Trouble
+from proxy.spool.entry import Entry
 from proxy.spool.folder import claim
 from proxy.spool.index import Index
 from proxy.spool.shelf import Shelf
@@ -154,6 +155,19 @@ async def test_a_folder_that_was_removed_is_made_again(tmp_path: Path, what: str
         assert await content(spool, spool.lookup(again.key)[0]) == b"again"
 
 
+async def test_what_is_unfinished_and_has_lost_its_name_is_given_up(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        stored = await store(spool, entry("/old"), b"old")
+        filling = await begin(spool, entry(length=6), b"abc")
+        await filling.suspend(filling.entry, 3, OriginTruncated("it broke off"), confirmed=True)
+        shutil.rmtree(spool.paths.filling)
+        await eventually(lambda: spool.condition.trouble is not None)
+        await well(spool)
+        assert spool.partials.lookup(key_of("/film")) == ()
+        await eventually(lambda: spool.room.used == 3)
+        assert await content(spool, stored) == b"old"
+
+
 async def test_a_folder_that_comes_back_is_what_it_was_but_for_what_was_purged(tmp_path: Path) -> None:
     """It was not mounted for a while, say."""
     root, aside = tmp_path / "spool", tmp_path / "aside"
@@ -290,10 +304,10 @@ async def test_what_is_retracted_before_it_has_its_place_never_gets_it(
     filling = await begin(spool, entry(), b"abc")
     loop, real, done = asyncio.get_running_loop(), folder.FillingFiles.seal, asyncio.Event()
 
-    def seal(*args: object) -> None:
+    def seal(files: folder.FillingFiles, new: Entry) -> Entry:
         loop.call_soon_threadsafe(filling.retract)
         loop.call_soon_threadsafe(done.set)
-        real(*args)  # type: ignore[arg-type]
+        return real(files, new)
 
     monkeypatch.setattr(folder.FillingFiles, "seal", seal)
     monkeypatch.setattr(folder.FillingFiles, "move", None)
@@ -301,26 +315,6 @@ async def test_what_is_retracted_before_it_has_its_place_never_gets_it(
     assert done.is_set()
     assert files(spool.paths.root) == set()
     await eventually(lambda: spool.room.used == 0)
-
-
-# Whose boot it is
-
-
-def test_a_claim_tells_whether_the_machine_has_run_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def same() -> bool:
-        owned = claim(tmp_path)
-        owned.release(orderly=False)
-        return owned.same_boot
-
-    assert [same(), same()] == [False, True]
-    monkeypatch.setattr(folder, "boot_id", lambda: "another")
-    assert [same(), same()] == [False, True]
-    (tmp_path / "boot").write_bytes(bytes(36))  # as the power's failure may leave it
-    assert [same(), same()] == [False, True]
-    monkeypatch.setattr(folder, "boot_id", lambda: "")
-    assert [same(), same()] == [False, False]
 
 
 def test_what_never_came_to_its_name_is_removed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from proxy.errors import Overloaded, SpoolError
+from proxy.errors import BodyLost, OriginTruncated, Overloaded, SpoolError
 from proxy.semantics.purging import Everything, Purge, Tagged, Targets, covers
 from proxy.spool import bodies, condition
 from proxy.spool.entry import Entry
@@ -115,11 +115,61 @@ class FailingDisk(RuleBasedStateMachine):
         finally:
             await filling.discard()
 
+    # What breaks off
+
+    @rule(name=st.sampled_from(NAMES), size=st.integers(1, 1000), confirmed=st.booleans())
+    def put_aside(self, name: str, size: int, confirmed: bool) -> None:
+        """The first `size` bytes of twice as many."""
+        self.run(self._put_aside(name, size, confirmed))
+
+    async def _put_aside(self, name: str, size: int, confirmed: bool) -> None:
+        new = entry(name, 2 * size, time=len(self.bytes) + 1, epoch=self.spool.epoch)
+        self.bytes[new.generation] = data = pattern(2 * size, len(self.bytes))
+        self.entries[new.generation] = new
+        try:
+            filling = await begin(self.spool, new, data[:size])
+        except SpoolError:
+            return
+        await filling.suspend(new, size, OriginTruncated("it broke off"), confirmed=confirmed)
+        await filling.discard()
+
+    @rule(name=st.sampled_from(NAMES), far=st.sampled_from(["not at all", "half", "whole"]))
+    def take_up(self, name: str, far: str) -> None:
+        self.run(self._take_up(name, far))
+
+    async def _take_up(self, name: str, far: str) -> None:
+        for partial in self.spool.partials.lookup(key_of(name)):
+            generation, start = partial.entry.generation, partial.written
+            assert generation not in self.gone
+            data = self.bytes[generation]
+            try:
+                assert await partial.filling.body.read(0, start) == data[:start]
+            except BodyLost:
+                assert self.sick
+            if not self.spool.partials.take(partial):
+                continue
+            stop = {"not at all": start, "half": (start + len(data)) // 2, "whole": len(data)}[far]
+            filling, error = partial.filling, OriginTruncated("again")
+            try:
+                if start < stop:
+                    await filling.reserve(stop)
+                    await filling.write(data[start:stop], start)
+                if stop == len(data):
+                    await filling.commit(partial.entry)
+                else:
+                    await filling.suspend(partial.entry, stop, error, confirmed=partial.confirmed)
+            except (SpoolError, BodyLost):
+                pass
+            finally:
+                await filling.discard()
+
     @rule(name=st.sampled_from(NAMES))
     def read(self, name: str) -> None:
         self.run(self._read(name))
 
     async def _read(self, name: str) -> None:
+        for partial in self.spool.partials.lookup(key_of(name)):
+            assert partial.entry.generation not in self.gone
         for found in self.spool.lookup(key_of(name)):
             assert found.generation not in self.gone
             try:
@@ -216,10 +266,15 @@ class FailingDisk(RuleBasedStateMachine):
         assert not spool._catalogue.bans.bans
         found = [each for name in NAMES for each in spool.lookup(key_of(name))]
         assert spool.usage() == (sum(each.length for each in found), len(found))
-        await eventually(lambda: spool.room.used == spool.room.stored == spool.usage()[0])
+        begun = [each for name in NAMES for each in spool.partials.lookup(key_of(name))]
+        assert len(begun) == len(spool.partials)
+        reserved = sum(each.written for each in begun)
+        await eventually(lambda: spool.room.used == spool.room.stored + reserved)
+        assert spool.room.stored == spool.usage()[0]
         names = {each.generation for each in found}
+        names |= {each.entry.generation for each in begun}
         assert files(self.root) == {f"{name}{suffix}" for name in names for suffix in (".head", ".body")}
-        await eventually(lambda: descriptors(self.root) <= 2)
+        await eventually(lambda: descriptors(self.root) <= 2 + len(begun))
         await self._store("/a", 10, ())
         assert await content(spool, spool.lookup(key_of("/a"))[0]) == self.bytes[list(self.bytes)[-1]]
 

@@ -14,6 +14,7 @@ from proxy.semantics.purging import Everything, Purge, Tagged, Targets, Under
 from proxy.spool import bans, calls, purges
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.entry import Entry, load_head
+from proxy.spool.folder import FillingFiles
 from proxy.spool.index import Index
 from proxy.spool.shelf import Page, Shelf
 from proxy.spool.spool import Spool
@@ -208,10 +209,10 @@ async def test_what_is_being_published_is_swept_after_that(
         sealing, go_on = asyncio.Event(), threading.Event()
         loop, real = asyncio.get_running_loop(), type(filling.files).seal
 
-        def slow(files: object, whole: Entry) -> None:
+        def slow(files: FillingFiles, whole: Entry) -> Entry:
             loop.call_soon_threadsafe(sealing.set)
             go_on.wait()
-            real(files, whole)  # type: ignore[arg-type]
+            return real(files, whole)
 
         monkeypatch.setattr(type(filling.files), "seal", slow)
         walk = Catalogue.carry_out

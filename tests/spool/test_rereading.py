@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.spool import rereading
+from proxy.spool import calls, rereading
 from proxy.spool.rereading import PIECE, Rereading
 from tests.spool.objects import entry, pattern
 from tests.spool.rot import flip
@@ -121,7 +121,7 @@ def test_only_what_it_brought_in_leaves_the_page_cache(
         if what == os.POSIX_FADV_DONTNEED:
             advice.append((start, length))
 
-    monkeypatch.setattr(os, "preadv", read_cached)
+    monkeypatch.setattr(calls, "preadv", read_cached)
     monkeypatch.setattr(os, "posix_fadvise", advise)
     assert flaw_of(path) is None
     match cached:

@@ -1,13 +1,20 @@
 """What a spool finds of itself after a stop, an orderly one or not."""
 
+import asyncio
+import os
 from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
 
 import apsw
 import pytest
 
-from proxy.errors import SpoolError
-from proxy.semantics.purging import Under
+from proxy.errors import OriginTruncated, SpoolError
+from proxy.semantics.purging import Everything, Under
+from proxy.spool import folder
+from proxy.spool.folder import FillingFiles
 from proxy.spool.spool import Spool
+from tests.spool.faults import faulty
 from tests.spool.objects import begin, content, entry, files, key_of, opened, pattern, store
 
 
@@ -76,6 +83,92 @@ async def test_what_was_invalidated_is_not_gone_on_with(tmp_path: Path) -> None:
         await spool.drop_target(new.target)  # and the process dies
     async with opened(tmp_path) as spool:
         assert len(spool.partials) == 0
+
+
+async def test_what_the_power_took_is_unconfirmed_however_often_the_service_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as spool:
+        await begin(spool, entry(), b"abc")  # and the process dies
+    async with opened(tmp_path) as spool:
+        [partial] = spool.partials
+        assert partial.confirmed, "the machine has run on"
+    for boot in ("another", "another", "", ""):
+        monkeypatch.setattr(folder, "boot_id", lambda boot=boot: boot)
+        async with opened(tmp_path) as spool:
+            [partial] = spool.partials
+            assert not partial.confirmed
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+@pytest.mark.parametrize("changed", [True, False])
+async def test_what_was_put_aside_is_as_confirmed_as_it_was_unless_others_wrote_to_it(
+    tmp_path: Path, confirmed: bool, changed: bool
+) -> None:
+    async with opened(tmp_path) as spool:
+        begun = await begin(spool, entry(), b"abc")
+        await begun.suspend(begun.entry, 3, OriginTruncated("it broke off"), confirmed=confirmed)
+    if changed:
+        os.utime(tmp_path / "filling" / f"{begun.entry.generation}.body", ns=(5, 5))
+    async with opened(tmp_path) as spool:
+        [partial] = spool.partials
+        assert partial.confirmed is (confirmed and not changed)
+
+
+async def test_what_is_invalidated_while_it_is_put_aside_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, real = asyncio.get_running_loop(), FillingFiles.describe
+    async with opened(tmp_path) as spool:
+        begun = await begin(spool, entry(), b"abc")
+
+        def describe(*args: Any, **kwargs: Any) -> None:
+            asyncio.run_coroutine_threadsafe(spool.drop_target(begun.entry.target), loop).result()
+            real(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FillingFiles, "describe", describe)
+            patch.setattr(spool._upkeep, "discard", AsyncMock())  # the process dies before that
+            await begun.suspend(begun.entry, 3, OriginTruncated("it broke off"), confirmed=True)
+        assert len(spool.partials) == 0
+    async with opened(tmp_path) as spool:
+        assert len(spool.partials) == 0
+
+
+@pytest.mark.parametrize("what", ["stored", "arriving", "put aside"])
+@pytest.mark.parametrize("purge", [True, False])
+async def test_what_the_disk_did_not_let_go_does_not_come_back(
+    tmp_path: Path, what: str, purge: bool
+) -> None:
+    with faulty(tmp_path) as faults:
+        async with opened(tmp_path) as spool:
+            if what == "stored":
+                await store(spool, entry(), b"abc")
+            else:
+                begun = await begin(spool, entry(), b"abc")
+                if what == "put aside":
+                    await begun.suspend(begun.entry, 3, OriginTruncated("it broke off"), confirmed=True)
+
+            def fail(name: str, path: str) -> None:
+                if name == "unlink" and Path(path).parent != tmp_path:
+                    raise PermissionError(1, "Operation not permitted")
+
+            faults.fail = fail
+            if purge:
+                await spool.ban(Everything(), soft=False, now=5)
+                await spool.purged()
+            else:
+                await spool.drop_target(key_of("/film"))
+            assert spool.lookup(key_of("/film")) == ()
+            assert spool.partials.lookup(key_of("/film")) == ()
+        (tmp_path / "orderly").unlink(missing_ok=True)  # it was killed
+        faults.heal()
+        async with opened(tmp_path) as spool:
+            await spool.swept()
+            await spool.purged()
+            assert spool.lookup(key_of("/film")) == ()
+            assert len(spool.partials) == 0
+            assert files(tmp_path) == set()
 
 
 @pytest.mark.parametrize("damage", ["lost", "not a database", "of another format"])

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.errors import Overloaded, SpoolError, SpoolFull
-from proxy.spool import admission, bodies
+from proxy.errors import OriginTruncated, Overloaded, SpoolError, SpoolFull
+from proxy.spool import admission
 from proxy.spool.entry import Entry
 from proxy.spool.shelf import Removed, Shelf
 from proxy.spool.spool import Spool
@@ -316,10 +317,8 @@ async def test_an_index_that_fails_costs_the_object_and_no_more(
 # Open bodies
 
 
-async def test_idle_bodies_are_few_and_busy_ones_are_not_counted(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bodies, "IDLE", 2)
+async def test_idle_bodies_are_few_and_busy_ones_are_not_counted(spool: Spool) -> None:
+    spool._bodies.most_idle = 2
     stored = [await store(spool, entry(f"/{number}"), b"abc") for number in range(6)]
     reading = [await spool.open_body(each) for each in stored[:4]]
     for each in stored:
@@ -416,10 +415,10 @@ async def test_what_is_retracted_while_it_is_sealed_replaces_nothing(
     sealing, go_on = threading.Event(), threading.Event()
     seal = older.files.seal
 
-    def slow(each: Entry) -> None:
+    def slow(each: Entry) -> Entry:
         sealing.set()
         go_on.wait()
-        seal(each)
+        return seal(each)
 
     monkeypatch.setattr(older.files, "seal", slow)
     committing = asyncio.create_task(older.commit(older.entry.completed(3)))
@@ -431,3 +430,21 @@ async def test_what_is_retracted_while_it_is_sealed_replaces_nothing(
     [stored] = spool.lookup(key_of("/film"))
     assert await content(spool, stored) == b"new"
     assert files(spool.paths.root) == {f"{stored.generation}.head", f"{stored.generation}.body"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "idle", "unfinished"), [(65536, 256, 64), (256, 32, 16), (resource.RLIM_INFINITY, 256, 64)]
+)
+async def test_what_it_keeps_open_for_nobody_is_bounded_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, idle: int, unfinished: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    async with opened(tmp_path, max_size=100 * MIB) as spool:
+        assert spool.most_kept_open == idle + unfinished
+        for number in range(unfinished + 5):
+            filling = await begin(spool, entry(f"/u{number}", 2), b"u")
+            await filling.suspend(filling.entry, 1, OriginTruncated("it broke off"), confirmed=True)
+        for number in range(idle + 5):
+            await store(spool, entry(f"/{number}"), b"s")
+        await eventually(lambda: descriptors(tmp_path) == spool.most_kept_open)
+        assert len(spool.partials) == unfinished
