@@ -76,7 +76,7 @@ class Adapting:
             except (Unconfirmed, SpoolError) as error:
                 if exchange.started or attempt == ATTEMPTS - 1:
                     raise
-                successor = lease.successor() if isinstance(error, Unconfirmed) else None
+                successor = self._cache.successor(wanted, lease) if isinstance(error, Unconfirmed) else None
                 # What the disk could not read is not found again.  If it cannot read what is new either, then the
                 # next answer passes.
                 if attempt and isinstance(error, SpoolError):
