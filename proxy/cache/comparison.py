@@ -112,6 +112,7 @@ class Comparison:
 
     async def suspend(self, entry: Entry, written: int, error: AdapterError, *, confirmed: bool) -> None:
         """What is stored stays as it is."""
+        await self.discard()
 
     async def discard(self) -> None:
         self.body.release()

@@ -96,6 +96,7 @@ class Fill:
         self.state = FillState.STREAMING
         self.error: AdapterError | None = None
         self._stored = stored
+        self._is_rest = stored > 0
         self._progress = Progress(0 if provisional else stored)
         self.followers = 0
         self._left = asyncio.get_running_loop().time()  # by the last follower
@@ -252,24 +253,23 @@ class Fill:
         """
         if self._window is not None:
             return  # discarded when it began to slide
+        if self.error is not None and self._can_be_gone_on_with():
+            is_confirmed = self.written == self._stored
+            await self._writer.suspend(self.entry, self._stored, self.error, confirmed=is_confirmed)
+            return  # by now it may be somebody else's
         try:
             if self.state is FillState.COMPLETE and not self.retracted:
                 await self._writer.commit(self.entry)
-            elif self._can_be_gone_on_with():
-                assert self.error is not None
-                confirmed = self.written == self._stored
-                await self._writer.suspend(self.entry, self._stored, self.error, confirmed=confirmed)
         except SpoolError as error:
             _log.warning("a body could not be stored", object=self.entry.label, why=str(error))
         finally:
-            await self._writer.discard()  # nothing, after the others
+            await self._writer.discard()  # nothing, after a commit
 
     def _can_be_gone_on_with(self) -> bool:
         """Was it the origin that failed, or we that stopped?"""
-        wants_more = isinstance(self.error, OriginError | Overloaded) and not isinstance(
-            self.error, ObjectChanged
-        )
-        return wants_more and self._keeps and not self.retracted and self._stored > 0
+        may_come = isinstance(self.error, OriginError | Overloaded)
+        is_old = self.retracted or isinstance(self.error, ObjectChanged)
+        return self._keeps and may_come and not is_old and self._stored > 0
 
     def retract(self) -> None:
         """What is arriving is not to be reused: nobody new may follow, and it is not published."""
@@ -322,6 +322,8 @@ class Fill:
             return Window.in_memory(self.body, self._stored)
         if self.complete_length is not None:
             raise error
+        if self._is_rest:  # others may read the beginning from this file, and know of no window
+            return Window.in_memory(self.body, self._stored)
         return Window.in_file(self.body, self._writer.write, self._stored)
 
     async def _slide(self, window: Window) -> None:

@@ -66,13 +66,18 @@ class Partials:
     async def keep(
         self, filling: Filling, entry: Entry, written: int, error: AdapterError, *, confirmed: bool
     ) -> None:
-        """Put aside the beginning of a body whose rest does not come, because of `error`."""
+        """Put aside the beginning of a body whose rest does not come, because of `error`; one that has been retracted
+        is given up.
+        """
         filling.reservation.size = written
         try:
             await asyncio.get_running_loop().run_in_executor(self._disk, filling.files.describe, entry)
         except OSError as failure:  # it has an older head, or none: then the next start drops it
             _log.warning("cannot describe an unfinished object", object=entry.label, why=failure.strerror)
-        self.add(Partial(filling, entry, written, error, confirmed))
+        if filling.retracted:  # while it was described, maybe: nor shall the next start find it
+            await filling.discard()
+        else:
+            self.add(Partial(filling, entry, written, error, confirmed))
 
     def add(self, partial: Partial) -> None:
         """Keep it for a while."""
@@ -87,7 +92,6 @@ class Partials:
         some.remove(partial)
         if not some:
             del self._by_key[partial.entry.key]
-        partial.filling.take_up()
         return True
 
     async def drop(self, partials: Iterable[Partial]) -> None:
