@@ -194,17 +194,23 @@ class Fetching:
                 object=fill.entry.label,
                 written=fill.written,
             )
-            self._note_failure(wanted, fill.entry.key, fill.error)
-        elif fill.retracted and not fill.provisional and fill.complete_length is not None:
+            self._note_failure(wanted, fill, fill.error)
+            return
+        self.failing.note_whole(fill.entry.key)
+        if fill.retracted and not fill.provisional and fill.complete_length is not None:
             await self._spool.drop([fill.entry])  # it may have been retracted while it was committed
 
-    def _note_failure(self, wanted: Wanted, key: bytes, error: AdapterError) -> None:
-        if isinstance(error, ObjectChanged):
+    def _note_failure(self, wanted: Wanted, fill: Fill, error: AdapterError) -> None:
+        key = fill.entry.key
+        if isinstance(error, ObjectChanged) or not isinstance(error, OriginError):
             return
-        if isinstance(error, OriginError) and wanted.origin.resume:
-            self.failing.note_broken(key)  # it was asked again, and again
-        elif isinstance(error, OriginDown | ConnectTimeout | NotCompared):
+        asked_again = wanted.origin.resume > 0
+        if isinstance(error, OriginDown | ConnectTimeout) or (
+            isinstance(error, NotCompared) and not asked_again
+        ):
             self.failing.note_error(key, wanted, error)
+        else:
+            self.failing.note_broken(key, fill.stored, asked_again=asked_again)
 
     def _make_room(self, wanted: Wanted) -> None:
         """Where a fetch would have to wait, what is fetched for nobody gives way.  What has come of it is kept."""

@@ -39,17 +39,21 @@ class Subject:
         self._filing = filing
         self._wanted = replace(wanted, interim=None)
         self._known_length = known_length
+        self._twin: Entry | None = None
 
     async def ask(self) -> Answer:
         return await self._filing.asker.get(self._wanted)
 
     def fits(self, answer: Answer) -> bool:
         entry = self._entry(answer)
-        twin = None if entry is None else whole_of(entry, self.fill.entry, self.fill.stored)
-        if twin is None:
-            return False
-        self.fill.entry = twin
-        return True
+        self._twin = None if entry is None else whole_of(entry, self.fill.entry, self.fill.stored)
+        return self._twin is not None
+
+    def confirm(self) -> None:
+        """Only now is what the answer says, its freshness above all, true of what had come."""
+        twin, self._twin = self._twin, None
+        if twin is not None:
+            self.fill.entry = twin
 
     async def change(self, answer: Answer, rest: Incoming) -> None:
         entry = self._entry(answer)
@@ -72,10 +76,10 @@ class Subject:
         entry = self.fill.entry
         if entry.stored.representation.status != 200:
             return True
-        expected = self._known_length
-        if expected is None:
-            expected = self._known_length = await self._length_by_head()
-        return expected is None or received >= expected or not self._filing.doubts(entry, received)
+        if self._known_length is None:
+            self._known_length = await self._length_by_head()
+        expected = max(self._known_length or 0, self.fill.stored)
+        return received >= expected or not self._filing.doubts(entry, received)
 
     async def _length_by_head(self) -> int | None:
         """What the origin says by a HEAD, if it says so: many legacy ones do not know it."""

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -95,7 +96,9 @@ class Adapting:
         response = _plan(lease, request, routed, available)
         if not await _is_confirmed(lease, response, routed.route):
             response = _plan(lease, _without(request, *UNCONFIRMED), routed, available)
-        await lease.source.ensure(_reach(response))
+        with suppress(TimeoutError):  # then what is there is sent, and the rest waited for
+            async with asyncio.timeout(routed.route.unknown_length_wait):
+                await lease.source.ensure(_reach(response))
         visit.ignored_range(response.range_ignored)
         fields = self._fields(response, lease, request, routed, visit)
         await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))
