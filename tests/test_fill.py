@@ -512,8 +512,9 @@ async def test_who_reads_what_broke_off_keeps_it_while_the_rest_outgrows_its_lim
     origin.end()
     assert await read_all(fill) == first + rest
     await running.task
-    assert await slow.read(0, len(first)) == first
+    is_kept = await slow.read(0, len(first)) == first  # no page-long difference, where it is not
     slow.release()
+    assert is_kept
 
 
 async def test_it_can_be_gone_on_with_as_soon_as_it_is_found(
