@@ -9,6 +9,8 @@ import structlog
 
 QUIET = 60.0
 """Seconds without another failure after which an incident is over."""
+AGAIN = 5.0
+"""Seconds after which an incident that was over, and goes on, is told again; each time it takes twice as many."""
 CAPACITY = 256
 """Incidents that are known at the same time; of more, the one that has been quiet for longest is over."""
 
@@ -16,7 +18,7 @@ _log = structlog.stdlib.get_logger("incidents")
 
 
 class _Incident:
-    __slots__ = ("begun", "event", "last", "over", "requests", "told")
+    __slots__ = ("again_after", "begun", "event", "last", "over", "over_at", "requests", "told")
 
     def __init__(self, event: str, now: float) -> None:
         self.event = event
@@ -24,6 +26,8 @@ class _Incident:
         self.requests = 0
         self.told = 0  # of these requests
         self.over = False
+        self.over_at = 0.0
+        self.again_after = AGAIN
 
 
 class Incidents:
@@ -31,8 +35,9 @@ class Incidents:
     (`reason`).
 
     An incident begins with a failure, and is over with a success or when it has been quiet for a while.  One that
-    comes back within that while is the same again, and only quiet ends it: what fails every other time tells no more
-    than what fails each time.  `clock` gives seconds.
+    comes back within that while is the same again, and told again only if it is still there after some seconds: what
+    fails every other time tells little more than what fails each time, and the last word is true.  `clock` gives
+    seconds.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,6 +54,10 @@ class Incidents:
             self._forget(key)
             incident = self._known[key] = _Incident(event, now)
             _log.warning(event, about=about, reason=reason, why=why, **details)
+        elif incident.over and now - incident.over_at >= incident.again_after:
+            incident.over = False
+            incident.again_after = 2 * incident.again_after
+            _log.warning(event, about=about, reason=reason, why=why, again=True, **details)
         incident.last = now
         incident.requests += requests
         self._known.move_to_end(key)
@@ -60,7 +69,7 @@ class Incidents:
         for reason in reasons:
             incident = self._known.get((about, reason))
             if incident is not None and not incident.over:
-                incident.over = True
+                incident.over, incident.over_at = True, self._clock()
                 self._tell((about, reason), incident, self._clock())
 
     def end_quiet(self) -> None:

@@ -111,11 +111,9 @@ class OriginResponse:
 class Origin:
     """One origin server.
 
-    `connect`, `first_byte` and `idle` are seconds: for a connection (waiting for a free one included), from
-    the last byte of a request to the head, and between two reads of a body.  For `resume` seconds an origin that
-    broke off a body is asked for it again.
     `connect`, `first_byte`, `idle` and `queue` are seconds: for a connection, from the last byte of a request to the
-    head, between two reads of a body, and until it is a request's turn.  At most `max_waiting` wait for that.
+    head, between two reads of a body, and until it is a request's turn.  At most `max_waiting` wait for that.  For
+    `resume` seconds an origin that broke off a body is asked for it again.
     Whole bodies are fetched `max_fills` at a time, and `fills_per_client` for one client.  `on_recovery` is told
     when it can be connected to again.
     """

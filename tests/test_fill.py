@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from proxy.errors import AdapterError, OriginTruncated, Overloaded, SpoolError
 from proxy.fill.fill import Fill, FillState
 from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate
+from proxy.spool.folder import FillingFiles
+from proxy.spool.partials import Partial
 from proxy.spool.shelf import Shelf
 from proxy.spool.spool import Spool
 from tests.spool.objects import KIB, MIB, Books, content, descriptors, entry, eventually, opened, pattern
@@ -479,3 +482,90 @@ async def test_on_a_disk_that_fails_the_window_goes_at_the_readers_speed(
     assert running.fill.state is FillState.COMPLETE
     assert running.stored == ()
     assert not list(spool.paths.filling.iterdir())
+
+
+# What broke off, and is gone on with
+
+
+async def broken_off(spool: Spool, body: bytes) -> tuple[Running, Partial]:
+    """A fill of unknown length that failed after `body`, which was kept."""
+    origin = Origin()
+    fill = Fill(origin, await spool.create(entry(), None), limit=5 * MIB, keeps=True)
+    running = Running(spool, origin, fill)
+    origin.send(body)
+    origin.send(OriginTruncated("gone"))
+    await running.task
+    [partial] = spool.partials
+    return running, partial
+
+
+async def test_who_reads_what_broke_off_keeps_it_while_the_rest_outgrows_its_limit(spool: Spool) -> None:
+    first, rest = pattern(300 * KIB), pattern(6 * MIB, 1)
+    broken, partial = await broken_off(spool, first)
+    slow = broken.fill.body.hold()  # as every lease on it does
+    assert spool.partials.take(partial)
+    origin = Origin()
+    fill = Fill(origin, partial.filling, limit=2 * MIB, stored=partial.written)
+    running = Running(spool, origin, fill)
+    for at in range(0, len(rest), 256 * KIB):
+        origin.send(rest[at : at + 256 * KIB])
+    origin.end()
+    assert await read_all(fill) == first + rest
+    await running.task
+    is_kept = await slow.read(0, len(first)) == first  # no page-long difference, where it is not
+    slow.release()
+    assert is_kept
+
+
+async def test_it_can_be_gone_on_with_as_soon_as_it_is_found(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failed fill, which is not over yet, leaves alone what somebody else has taken up."""
+    add = spool.partials.add
+
+    def taken_at_once(partial: Partial) -> None:
+        add(partial)
+        taken.append(partial)
+        assert spool.partials.take(partial)
+
+    taken: list[Partial] = []
+    monkeypatch.setattr(spool.partials, "add", taken_at_once)
+    origin = Origin()
+    running = Running(
+        spool, origin, Fill(origin, await spool.create(entry(length=10), 10), limit=MIB, keeps=True)
+    )
+    origin.send(b"01234")
+    origin.send(OriginTruncated("gone"))
+    await running.task
+    [partial] = taken
+    origin = Origin()
+    going_on = Running(spool, origin, Fill(origin, partial.filling, limit=MIB, stored=partial.written))
+    origin.send(b"56789")
+    await going_on.task
+    assert await content(spool, going_on.stored[0]) == b"0123456789"
+
+
+async def test_what_is_retracted_while_it_is_put_aside_is_not_kept(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await begin(spool, 10)
+    running.fill._keeps = True
+    describe = FillingFiles.describe
+    going, begun = threading.Event(), threading.Event()
+
+    def slowly(files: FillingFiles, described: Entry, **how: Any) -> None:
+        begun.set()
+        assert going.wait(10)
+        describe(files, described, **how)
+
+    monkeypatch.setattr(FillingFiles, "describe", slowly)
+    running.origin.send(b"01234")
+    running.origin.send(OriginTruncated("gone"))
+    await eventually(begun.is_set)
+    ending = asyncio.create_task(spool.drop_target(running.fill.entry.target))
+    await eventually(lambda: running.fill._writer.retracted)  # type: ignore[attr-defined]
+    going.set()
+    await ending
+    await running.task
+    assert len(spool.partials) == 0
+    assert not await asyncio.to_thread(lambda: list(spool.paths.filling.iterdir()))

@@ -70,10 +70,22 @@ def test_what_fails_every_other_time_fills_no_log(incidents: Incidents, clock: C
             clock.now += 1
             incidents.over("media", "origin-unreachable")
             incidents.end_quiet()
-        assert lines == [begun(), over(1, 1)]
+    assert lines[:2] == [begun(), over(1, 1)]
+    assert len(lines) < 20, "less and less often"
+
+
+def test_the_last_word_is_true(incidents: Incidents, clock: Clock) -> None:
+    with capture_logs() as lines:
+        fail(incidents)
+        clock.now += 1
+        incidents.over("media", "origin-unreachable")
+        for _ in range(30):
+            clock.now += 1
+            fail(incidents)
+        assert lines == [begun(), over(1, 1), {**begun(), "again": True}]
         clock.now += QUIET + 1
         incidents.end_quiet()
-    assert lines == [begun(), over(1, 1), over(999, 1000)], "what came after the first end is told, too"
+    assert lines[-1] == over(31, 31)
 
 
 def test_after_quiet_it_is_a_new_one(incidents: Incidents, clock: Clock) -> None:

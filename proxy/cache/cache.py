@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from proxy.cache.asking import Question
 from proxy.cache.clock import Clock
 from proxy.cache.digesting import Digesting
-from proxy.cache.fetch import Fetch, Freshened, Held, Outcome, Passed, Storing
+from proxy.cache.fetch import Freshened, Held, Outcome, Passed, Storing
 from proxy.cache.fetching import Fetching
 from proxy.cache.lease import Lease, passing
 from proxy.cache.leasing import STALE_IF_ERROR, Leasing
@@ -123,6 +123,17 @@ class Cache:
                     assert_never(decision)
             if lease is not None:
                 return lease
+
+    def successor(self, wanted: Wanted, lease: Lease) -> Lease | None:
+        """The same right to what has replaced the object since; None if `wanted` has to ask for itself."""
+        fill = lease.source.successor if isinstance(lease.source, Growing) else None
+        cause = None if fill is None else self._fetching.caused(fill)
+        if fill is None or cause is None:
+            return None
+        open_to_others = wanted.policy.authorize is None and self._is_for(wanted, fill.entry, cause)
+        if not open_to_others and cause.request is not wanted.request:
+            return None
+        return replace(lease, source=Growing(fill), age=None)
 
     async def invalidate(self, wanted: Wanted, owners: Collection[bytes]) -> None:
         """An unsafe request for this target has succeeded: ask anew before using what there is (section 4.4).
@@ -239,19 +250,19 @@ class Cache:
             return await self._own_lease(wanted, await fetch.own_head(), status)
         outcome = await fetch.head()
         match outcome:
-            case Storing(fill) if self._is_for(wanted, fill.entry, fetch):
+            case Storing(fill) if self._is_for(wanted, fill.entry, fetch.wanted):
                 return Lease(Growing(fill), replace(status, forward_status=outcome.status), None)
-            case Freshened(held, kept=True) if self._is_for(wanted, held.entry, fetch):
+            case Freshened(held, kept=True) if self._is_for(wanted, held.entry, fetch.wanted):
                 return await self._freshened_lease(wanted, outcome, status)
             case _:
                 return None
 
-    def _is_for(self, wanted: Wanted, entry: Entry, fetch: Fetch) -> bool:
-        """May `wanted` have what `fetch` brought?
+    def _is_for(self, wanted: Wanted, entry: Entry, cause: Wanted) -> bool:
+        """May `wanted` have what was fetched for `cause`?
 
         What the origin wants to be asked about each time was granted to the sender's credentials: others ask too.
         """
-        same = fetch.wanted.partition == wanted.partition
+        same = cause.partition == wanted.partition
         return wanted.may_have(entry) and (same or is_fresh(entry.stored, wanted.policy, self._now()))
 
     def _lifetime(self, stored: Stored, wanted: Wanted) -> Lifetime:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from proxy.cache.rest import Rest
 from proxy.errors import AdapterError, NotCompared, ObjectChanged, OriginError, OriginTruncated
-from proxy.fill.fill import Incoming
+from proxy.fill.ends import Incoming
 from proxy.origin import OriginResponse
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
@@ -112,6 +112,7 @@ class Comparison:
 
     async def suspend(self, entry: Entry, written: int, error: AdapterError, *, confirmed: bool) -> None:
         """What is stored stays as it is."""
+        await self.discard()
 
     async def discard(self) -> None:
         self.body.release()

@@ -1,13 +1,17 @@
 """What an origin has failed at a moment ago."""
 
+from collections import OrderedDict
+
 from proxy.cache.fetch import Outcome, Passed
-from proxy.cache.recent import Recent
+from proxy.cache.recent import CAPACITY, Recent
 from proxy.cache.wanted import Wanted
 from proxy.errors import AdapterError, ConnectTimeout, OriginDown, OriginError
 from proxy.semantics.freshness import FAILURES
 
 SPARED_FOR = 5.0
 """Seconds for which an origin is not asked again for what it has just failed at, if there is something to serve."""
+SPARED_AT_MOST = 300.0
+"""The same, of a body that it has sent again, and again, and never further: each time costs it twice the pause."""
 
 
 class Failing:
@@ -19,6 +23,7 @@ class Failing:
 
     def __init__(self) -> None:
         self._recent = Recent(SPARED_FOR)
+        self._vain: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # how far, and how often no further
 
     def holds(self, key: bytes, wanted: Wanted) -> bool:
         """Has it failed at what is stored under `key`, as far as this request should know?"""
@@ -31,9 +36,22 @@ class Failing:
         elif isinstance(error, OriginError):
             self._recent.add(_of_client(key, wanted))
 
-    def note_broken(self, key: bytes) -> None:
-        """It broke off a body, and did not come back: that was not about any one request."""
-        self._recent.add(key)
+    def note_broken(self, key: bytes, reached: int, *, asked_again: bool) -> None:
+        """It broke off a body after so many bytes.
+
+        If it was `asked_again`, or came no further than the last time, that was not about any one request.
+        """
+        before, times = self._vain.pop(key, (-1, 0))
+        times = times + 1 if reached <= before else 0
+        self._vain[key] = reached, times
+        if len(self._vain) > CAPACITY:
+            self._vain.popitem(last=False)
+        if asked_again or times:
+            self._recent.add(key, min(SPARED_FOR * 2.0 ** min(times, 16), SPARED_AT_MOST))
+
+    def note_whole(self, key: bytes) -> None:
+        """It has given all of it."""
+        self._vain.pop(key, None)
 
     def note(self, key: bytes, wanted: Wanted, outcome: Outcome) -> None:
         """This came as the head of an answer."""

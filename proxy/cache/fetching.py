@@ -43,11 +43,11 @@ class Fetching:
         self.underway = Underway()
         self._spool = spool
         self._asker = Asker(spool, now, self._make_room)
-        self._filing = Filing(spool, self._asker, now, self.underway.enter_fill, admits)
+        self._filing = Filing(spool, self._asker, incidents, now, self._enter, admits)
         self._asking = Asking(spool, self._asker, self._filing, now)
         self._authorizing = Authorizing(spool, self._asker, self._asking, self.underway, now)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._causes: dict[Fill, Wanted] = {}  # of what is running
+        self._causes: dict[Fill, Wanted] = {}  # of what is running, or about to
         self.failing = Failing()
         self._refreshed = Recent(SPARED_FOR)
         self._filled_bytes = 0
@@ -103,9 +103,17 @@ class Fetching:
         """Fetch the rest of what broke off; None if that is going on already."""
         fill = self._filing.go_on(wanted, partial)
         if fill is not None:
-            self.underway.enter_fill(fill)
+            self._enter(wanted, fill)
             self._spawn(self._run_fills(wanted, fill), f"fetch the rest of {fill.entry.label}")
         return fill
+
+    def caused(self, fill: Fill) -> Wanted | None:
+        """What `fill` was begun for; None once it is over."""
+        return self._causes.get(fill)
+
+    def _enter(self, wanted: Wanted, fill: Fill) -> None:
+        self._causes[fill] = wanted
+        self.underway.enter_fill(fill)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -146,7 +154,7 @@ class Fetching:
         fill = outcome.fill
         if fetch.retracted:
             fill.retract()
-        self.underway.enter_fill(fill)
+        self._enter(fetch.wanted, fill)
         try:
             await fetch.resolve(outcome)
         except asyncio.CancelledError:
@@ -168,7 +176,6 @@ class Fetching:
 
     async def _run_fill(self, wanted: Wanted, fill: Fill) -> None:
         """`fill` has been entered."""
-        self._causes[fill] = wanted
         try:
             await fill.run()
             if fill.error is None and not fill.retracted:
@@ -187,17 +194,23 @@ class Fetching:
                 object=fill.entry.label,
                 written=fill.written,
             )
-            self._note_failure(wanted, fill.entry.key, fill.error)
-        elif fill.retracted and not fill.provisional and fill.complete_length is not None:
+            self._note_failure(wanted, fill, fill.error)
+            return
+        self.failing.note_whole(fill.entry.key)
+        if fill.retracted and not fill.provisional and fill.complete_length is not None:
             await self._spool.drop([fill.entry])  # it may have been retracted while it was committed
 
-    def _note_failure(self, wanted: Wanted, key: bytes, error: AdapterError) -> None:
-        if isinstance(error, ObjectChanged):
+    def _note_failure(self, wanted: Wanted, fill: Fill, error: AdapterError) -> None:
+        key = fill.entry.key
+        if isinstance(error, ObjectChanged) or not isinstance(error, OriginError):
             return
-        if isinstance(error, OriginError) and wanted.origin.resume:
-            self.failing.note_broken(key)  # it was asked again, and again
-        elif isinstance(error, OriginDown | ConnectTimeout | NotCompared):
+        asked_again = wanted.origin.resume > 0
+        if isinstance(error, OriginDown | ConnectTimeout) or (
+            isinstance(error, NotCompared) and not asked_again
+        ):
             self.failing.note_error(key, wanted, error)
+        else:
+            self.failing.note_broken(key, fill.stored, asked_again=asked_again)
 
     def _make_room(self, wanted: Wanted) -> None:
         """Where a fetch would have to wait, what is fetched for nobody gives way.  What has come of it is kept."""

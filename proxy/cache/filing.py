@@ -15,7 +15,9 @@ from proxy.cache.resuming import Resuming, Resumptions
 from proxy.cache.subject import Subject
 from proxy.cache.wanted import Wanted
 from proxy.errors import AdapterError, SpoolError, SpoolFull, SpoolSuspended
-from proxy.fill.fill import Fill, Incoming
+from proxy.fill.ends import Incoming
+from proxy.fill.fill import Fill
+from proxy.incidents import Incidents
 from proxy.semantics.storing import Store
 from proxy.semantics.validators import origin_validators
 from proxy.spool.entry import Entry
@@ -32,23 +34,25 @@ _log = structlog.stdlib.get_logger("cache")
 class Filing:
     """`now` gives seconds since the epoch.
 
-    `on_fill` hears of a fill that succeeds another one; `admits` says whether something may be kept for a partition
-    and a client's address.
+    `on_successor` hears of a fill that succeeds another one, and of what caused it; `admits` says whether something
+    may be kept for a partition and a client's address.
     """
 
     def __init__(
         self,
         spool: Spool,
         asker: Asker,
+        incidents: Incidents,
         now: Callable[[], int],
-        on_fill: Callable[[Fill], None],
+        on_successor: Callable[[Wanted, Fill], None],
         admits: Callable[[bytes, str], bool],
     ) -> None:
         self.spool = spool
         self.asker = asker
+        self.incidents = incidents
         self.now = now
         self.resumptions = Resumptions()
-        self._on_fill = on_fill
+        self._on_successor = on_successor
         self._admits = admits
         self._doubted = Recent(DOUBTED_FOR)
 
@@ -169,7 +173,7 @@ class Filing:
         fill.successor = self._new_fill(wanted, writer, answer, rest)
         if fill.retracted:
             fill.successor.retract()
-        self._on_fill(fill.successor)
+        self._on_successor(wanted, fill.successor)
 
     async def _compared(self, wanted: Wanted, entry: Entry, old: Held | None, answer: Answer) -> Fill | None:
         """A fill that looks whether `old` still holds; None if that cannot be, by the head of the answer alone."""

@@ -1,7 +1,7 @@
 """What the cache hands out: the right to read one representation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -33,11 +33,6 @@ class Lease:
     def key(self) -> str | None:
         """The text of the key that it is stored under, if it is."""
         return self.source.label if isinstance(self.source, Broken | Complete | Growing) else None
-
-    def successor(self) -> "Lease | None":
-        """The same right to what has replaced the object since; None if that is not to be had."""
-        successor = self.source.successor if isinstance(self.source, Growing) else None
-        return None if successor is None else replace(self, source=successor, age=None)
 
     def close(self) -> None:
         self.source.close()

@@ -18,8 +18,9 @@ class Recent:
         self._clock = clock
         self._until: OrderedDict[bytes, float] = OrderedDict()
 
-    def add(self, key: bytes) -> None:
-        self._until[key] = self._clock() + self._seconds
+    def add(self, key: bytes, seconds: float | None = None) -> None:
+        """`seconds` in place of the usual ones."""
+        self._until[key] = self._clock() + (self._seconds if seconds is None else seconds)
         self._until.move_to_end(key)
         if len(self._until) > self._capacity:
             self._until.popitem(last=False)

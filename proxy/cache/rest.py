@@ -1,6 +1,6 @@
 """The body of a new generation: the prefix that it shares with the old one, and what comes after that."""
 
-from proxy.fill.fill import Incoming
+from proxy.fill.ends import Incoming
 from proxy.spool.body import Body
 
 PIECE = 256 << 10

@@ -18,24 +18,27 @@ from proxy.errors import (
     AdapterError,
     NotCompared,
     ObjectChanged,
+    OriginDown,
     OriginError,
     OriginTimeout,
     OriginTruncated,
     Overloaded,
 )
-from proxy.fill.fill import Fill, Incoming
+from proxy.fill.ends import Incoming
+from proxy.fill.fill import Fill
 from proxy.semantics.freshness import FAILURES
+from proxy.semantics.storing import UNASKED
 
 FIRST_PAUSE = 0.1
 """Seconds before an origin is asked for the second time; each further time it is twice as many."""
 LONGEST_PAUSE = 5.0
-ENOUGH = 1 << 20
+ENOUGH = 64 << 10
 """Bytes that an attempt has to bring for the next pause to be short again."""
 MOST_REQUESTS = 64
 """How often an origin is asked for one body."""
 SAME_PLACE = 5
 """Where a body ends at the same byte so often, that is no accident: its origin has promised what it has not got."""
-NOT_NOW = FAILURES | {408, 425, 429}
+NOT_NOW = FAILURES | UNASKED | {408, 425, 429}
 """Statuses that say nothing of the object."""
 
 _log = structlog.stdlib.get_logger("cache")
@@ -49,6 +52,12 @@ class Subject(Protocol):
 
     def fits(self, answer: Answer) -> bool:
         """Can this be the same object, by the head of the answer alone?"""
+
+    def note_break(self, error: AdapterError) -> None:
+        """The origin broke off, or was asked again in vain."""
+
+    def confirm(self) -> None:
+        """It is: all that had come before has come again."""
 
     async def change(self, answer: Answer, rest: Incoming) -> None:
         """It is another one; `rest`, its body, is taken over."""
@@ -141,7 +150,7 @@ class Resuming:
         self._offset += len(known)
         self.fill.confirm(self._offset)
         if self._offset == self._received:
-            self.fill.note_return()
+            self._note_return()
         return data[len(known) :]
 
     async def _check_end(self) -> None:
@@ -150,11 +159,14 @@ class Resuming:
         response = self._answer.response
         promised = response.content_length if self.fill.complete_length is None else self.fill.complete_length
         is_chunked = "Transfer-Encoding" in response.fields
-        if is_chunked and self._offset < self._received:
-            await self._change(b"")
-        is_short = self._offset < (self._received if promised is None else promised)
-        if is_short or not (is_chunked or promised is not None or await self._subject.is_end(self._offset)):
+        if promised is None:
+            is_end = is_chunked or await self._subject.is_end(self._offset)
+        else:
+            is_end = self._offset >= promised
+        if not is_end:
             raise OriginTruncated(f"the body ended after {self._offset} bytes")
+        if self._offset < self._received:
+            await self._change(b"")
 
     async def _change(self, data: bytes) -> NoReturn:
         answer, incoming = self._answer, self._incoming
@@ -181,15 +193,20 @@ class Resuming:
         if not self._subject.fits(answer):
             await self._change(b"")
         if not self._received:
-            self.fill.note_return()
+            self._note_return()
         return answer.response
+
+    def _note_return(self) -> None:
+        self._subject.confirm()
+        self.fill.note_return()
 
     async def _recover(self, error: AdapterError) -> None:
         """Wait before the origin is asked again; where there is no hope, raises `error`."""
         has_answered = self._incoming is not None
         self.close()
         self._counts.breaks += 1
-        self.fill.note_break()
+        self._subject.note_break(error)
+        self.fill.note_break(error if isinstance(error, OriginDown) and self._requests else None)
         now = asyncio.get_running_loop().time()
         if self._received > self._reached:
             if self._received - self._reached >= ENOUGH:

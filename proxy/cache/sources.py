@@ -115,10 +115,10 @@ class Growing:
         return self._body if is_for_good else None
 
     @property
-    def successor(self) -> "Growing | None":
+    def successor(self) -> Fill | None:
         """What has replaced it, if that is there to be followed."""
         successor = self._fill.successor
-        return Growing(successor) if successor is not None and successor.joinable else None
+        return successor if successor is not None and successor.joinable else None
 
     async def ensure(self, stop: int) -> None:
         await self._fill.ensure(stop)

@@ -9,8 +9,11 @@ from proxy.cache.answer import Answer, Asker
 from proxy.cache.generations import new_entry, whole_of
 from proxy.cache.wanted import Wanted
 from proxy.errors import AdapterError
-from proxy.fill.fill import Fill, Incoming
+from proxy.fill.ends import Incoming
+from proxy.fill.fill import Fill
+from proxy.incidents import Incidents
 from proxy.origin import OriginRequest
+from proxy.semantics.fields import joined
 from proxy.semantics.storing import Store, judge
 from proxy.spool.entry import Entry
 
@@ -22,6 +25,7 @@ class Books(Protocol):
     """What a subject needs of the one who files it (`proxy.cache.filing`)."""
 
     asker: Asker
+    incidents: Incidents
     now: Callable[[], int]
 
     async def succeed(
@@ -39,17 +43,34 @@ class Subject:
         self._filing = filing
         self._wanted = replace(wanted, interim=None)
         self._known_length = known_length
+        self._twin: Entry | None = None
+        self._broken_by: set[str] = set()
 
     async def ask(self) -> Answer:
         return await self._filing.asker.get(self._wanted)
 
     def fits(self, answer: Answer) -> bool:
         entry = self._entry(answer)
-        twin = None if entry is None else whole_of(entry, self.fill.entry, self.fill.stored)
-        if twin is None:
-            return False
-        self.fill.entry = twin
-        return True
+        self._twin = None if entry is None else whole_of(entry, self.fill.entry, self.fill.stored)
+        return self._twin is not None
+
+    def confirm(self) -> None:
+        """Only now is what the answer says, its freshness above all, true of what had come."""
+        twin, self._twin = self._twin, None
+        if twin is not None:
+            self.fill.entry = twin
+        if self._broken_by:
+            self._filing.incidents.over(self._wanted.origin.name, *self._broken_by)
+            self._broken_by.clear()
+
+    def note_break(self, error: AdapterError) -> None:
+        name, reason = self._wanted.origin.name, error.reason
+        event = "an origin broke off, and is asked again"
+        label = self.fill.entry.label
+        self._filing.incidents.note(
+            event, about=name, reason=reason, why=str(error), requests=0, object=label
+        )
+        self._broken_by.add(reason)
 
     async def change(self, answer: Answer, rest: Incoming) -> None:
         entry = self._entry(answer)
@@ -72,10 +93,12 @@ class Subject:
         entry = self.fill.entry
         if entry.stored.representation.status != 200:
             return True
-        expected = self._known_length
-        if expected is None:
-            expected = self._known_length = await self._length_by_head()
-        return expected is None or received >= expected or not self._filing.doubts(entry, received)
+        expected = max(self._known_length or 0, self.fill.stored)
+        if self._known_length is None or received < expected:
+            told = await self._length_by_head()
+            if told is not None:  # its own word, and its latest
+                return received >= told
+        return received >= expected or not self._filing.doubts(entry, received)
 
     async def _length_by_head(self) -> int | None:
         """What the origin says by a HEAD, if it says so: many legacy ones do not know it."""
@@ -86,4 +109,9 @@ class Subject:
         except (AdapterError, TimeoutError):
             return None
         response.close()
-        return response.content_length if response.status == 200 else None
+        stored = self.fill.entry.stored.representation.fields
+        same = all(
+            joined(response.fields, name) == joined(stored, name)
+            for name in ("Content-Type", "Content-Encoding")
+        )
+        return response.content_length if response.status == 200 and same else None

@@ -8,7 +8,6 @@ speed of the fastest follower, nothing is published, and the last follower to le
 
 import asyncio
 import enum
-from typing import Protocol
 
 import structlog
 
@@ -21,11 +20,10 @@ from proxy.errors import (
     SpoolError,
     SpoolFull,
 )
+from proxy.fill.ends import Incoming, Writer
 from proxy.fill.progress import Progress
 from proxy.fill.window import Window
 from proxy.semantics.fields import MAX_LENGTH
-from proxy.spool.body import Body
-from proxy.spool.entry import Entry
 
 _log = structlog.stdlib.get_logger("fill")
 
@@ -42,28 +40,6 @@ class FillState(enum.IntEnum):
     STREAMING = 1
     COMPLETE = 2
     FAILED = 3
-
-
-class Incoming(Protocol):
-    """The origin's body, as a fill sees it."""
-
-    async def read(self) -> bytes: ...
-    def close(self) -> None: ...
-
-
-class Writer(Protocol):
-    """The spool's side, as a fill sees it (`proxy.spool.filling.Filling`)."""
-
-    @property
-    def entry(self) -> Entry: ...
-    @property
-    def body(self) -> Body: ...
-    async def reserve(self, size: int) -> None: ...
-    async def write(self, data: bytes, offset: int) -> None: ...
-    async def commit(self, entry: Entry) -> None: ...
-    async def suspend(self, entry: Entry, written: int, error: AdapterError, *, confirmed: bool) -> None: ...
-    async def discard(self) -> None: ...
-    def retract(self) -> None: ...
 
 
 class Fill:
@@ -96,6 +72,7 @@ class Fill:
         self.state = FillState.STREAMING
         self.error: AdapterError | None = None
         self._stored = stored
+        self._is_rest = stored > 0
         self._progress = Progress(0 if provisional else stored)
         self.followers = 0
         self._left = asyncio.get_running_loop().time()  # by the last follower
@@ -106,6 +83,7 @@ class Fill:
         self._orphaned: asyncio.TimerHandle | None = None
         self._connected = asyncio.Event()  # the origin is not being asked again for what has come
         self._connected.set()
+        self._refusal: AdapterError | None = None
         self._over = False
 
     def __repr__(self) -> str:
@@ -192,6 +170,8 @@ class Fill:
 
     async def ensure(self, stop: int) -> None:
         """Wait while nobody knows whether more will come, if that is wanted.  Raises what made the fill fail."""
+        if self.written < stop and self._refusal is not None:
+            raise self._refusal
         if self.written < stop:
             await self._connected.wait()
         if self.error is not None and self.written < stop:
@@ -252,24 +232,23 @@ class Fill:
         """
         if self._window is not None:
             return  # discarded when it began to slide
+        if self.error is not None and self._can_be_gone_on_with():
+            is_confirmed = self.written == self._stored
+            await self._writer.suspend(self.entry, self._stored, self.error, confirmed=is_confirmed)
+            return  # by now it may be somebody else's
         try:
             if self.state is FillState.COMPLETE and not self.retracted:
                 await self._writer.commit(self.entry)
-            elif self._can_be_gone_on_with():
-                assert self.error is not None
-                confirmed = self.written == self._stored
-                await self._writer.suspend(self.entry, self._stored, self.error, confirmed=confirmed)
         except SpoolError as error:
             _log.warning("a body could not be stored", object=self.entry.label, why=str(error))
         finally:
-            await self._writer.discard()  # nothing, after the others
+            await self._writer.discard()  # nothing, after a commit
 
     def _can_be_gone_on_with(self) -> bool:
         """Was it the origin that failed, or we that stopped?"""
-        wants_more = isinstance(self.error, OriginError | Overloaded) and not isinstance(
-            self.error, ObjectChanged
-        )
-        return wants_more and self._keeps and not self.retracted and self._stored > 0
+        may_come = isinstance(self.error, OriginError | Overloaded)
+        is_old = self.retracted or isinstance(self.error, ObjectChanged)
+        return self._keeps and may_come and not is_old and self._stored > 0
 
     def retract(self) -> None:
         """What is arriving is not to be reused: nobody new may follow, and it is not published."""
@@ -286,12 +265,17 @@ class Fill:
         if offset > self.written:
             self._progress.advance(offset)
 
-    def note_break(self) -> None:
-        """The origin broke off, or has yet to be asked: nobody knows whether more will come."""
+    def note_break(self, refusal: AdapterError | None = None) -> None:
+        """The origin broke off, or has yet to be asked: nobody knows whether more will come.
+
+        Where it cannot even be reached, `refusal` is for those who only come now.
+        """
+        self._refusal = refusal
         self._connected.clear()
 
     def note_return(self) -> None:
         """It has sent all again that is stored, and goes on."""
+        self._refusal = None
         self._connected.set()
 
     async def _append(self, data: bytes) -> None:
@@ -322,6 +306,8 @@ class Fill:
             return Window.in_memory(self.body, self._stored)
         if self.complete_length is not None:
             raise error
+        if self._is_rest:  # others may read the beginning from this file, and know of no window
+            return Window.in_memory(self.body, self._stored)
         return Window.in_file(self.body, self._writer.write, self._stored)
 
     async def _slide(self, window: Window) -> None:

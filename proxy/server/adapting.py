@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -76,7 +77,7 @@ class Adapting:
             except (Unconfirmed, SpoolError) as error:
                 if exchange.started or attempt == ATTEMPTS - 1:
                     raise
-                successor = lease.successor() if isinstance(error, Unconfirmed) else None
+                successor = self._cache.successor(wanted, lease) if isinstance(error, Unconfirmed) else None
                 # What the disk could not read is not found again.  If it cannot read what is new either, then the
                 # next answer passes.
                 if attempt and isinstance(error, SpoolError):
@@ -95,7 +96,9 @@ class Adapting:
         response = _plan(lease, request, routed, available)
         if not await _is_confirmed(lease, response, routed.route):
             response = _plan(lease, _without(request, *UNCONFIRMED), routed, available)
-        await lease.source.ensure(_reach(response))
+        with suppress(TimeoutError):  # then what is there is sent, and the rest waited for
+            async with asyncio.timeout(routed.route.unknown_length_wait):
+                await lease.source.ensure(_reach(response))
         visit.ignored_range(response.range_ignored)
         fields = self._fields(response, lease, request, routed, visit)
         await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))

@@ -38,14 +38,14 @@ class Books(Protocol):
 
 
 class Filling:
-    """Ends with one of `commit` and `discard`, or rests after a `suspend` until somebody takes it up.  `body` is
+    """Ends with one of `commit` and `discard`; a `suspend` hands it over, to whoever goes on with it.  `body` is
     readable up to what has been written.
 
     `checksum` is that of all that was written, while each piece begins where the last one ended; None after that, and
     where an earlier process has written some of it.
 
-    A cancelled caller of `reserve`, `commit` or `discard` learns of it when they are done; after a `commit` that
-    was done, `discard` does nothing.
+    A cancelled caller learns of it when the call is done: no write comes later than what the next one writes.  After
+    a `commit` that was done, `discard` does nothing.
     """
 
     def __init__(
@@ -66,7 +66,6 @@ class Filling:
         self.checksum: Checksum | None = Checksum()
         self.retracted = False
         self._ended = False
-        self._suspended = False
 
     @property
     def entry(self) -> Entry:
@@ -82,7 +81,8 @@ class Filling:
         self._books.wrote(self, offset + len(data))
         follows = self.checksum is not None and self.checksum.length == offset
         try:
-            self.checksum = await self.body.write(data, offset, self.checksum if follows else None)
+            writing = self.body.write(data, offset, self.checksum if follows else None)
+            self.checksum = await whole(writing)
         except SpoolError as error:
             self._books.failed(error)
             raise
@@ -112,17 +112,15 @@ class Filling:
         self.retracted = True
 
     async def suspend(self, entry: Entry, written: int, error: AdapterError, *, confirmed: bool) -> None:
-        """The rest does not come, because of `error`: keep the first `written` bytes of `entry` for another fill."""
-        if not (self._ended or self.retracted):
-            self._suspended = True
-            await whole(self._keep(self, entry, written, error, confirmed=confirmed))
+        """The rest does not come, because of `error`: keep the first `written` bytes of `entry` for another fill.
 
-    def take_up(self) -> None:
-        """Go on where it was suspended."""
-        self._suspended = False
+        The caller is done with it then.
+        """
+        assert not self._ended
+        await whole(self._keep(self, entry, written, error, confirmed=confirmed))
 
     async def discard(self) -> None:
-        """Give up: nothing stays but what readers hold, or what has been suspended."""
-        if not (self._ended or self._suspended):
+        """Give up: nothing stays but what readers hold."""
+        if not self._ended:
             self._ended = True
             await whole(self._books.abandon(self))

@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,16 +168,16 @@ class FillingFiles:
         same_file = self.entry.mtime in {None, calls.fstat(self.fd).st_mtime_ns}
         return same_file and self.entry.boot != "" and self.entry.boot == boot_id()
 
-    def describe(self, entry: Entry, *, confirmed: bool) -> None:
-        """Write down what is known by now, while nobody writes.  Not durable: what the power's failure spoils is
-        dropped.
+    def describe(self, entry: Entry, *, confirmed: bool, unless: Callable[[], bool] = lambda: False) -> None:
+        """Write down what is known by now, while nobody writes; nothing where that is so already.  Not durable: what
+        the power's failure spoils is dropped.
         """
         mtime = calls.fstat(self.fd).st_mtime_ns
-        self._write_head(replace(entry, mtime=mtime, boot=boot_id() if confirmed else ""))
+        self._write_head(replace(entry, mtime=mtime, boot=boot_id() if confirmed else ""), unless)
 
-    def _write_head(self, entry: Entry) -> None:
+    def _write_head(self, entry: Entry, unless: Callable[[], bool] = lambda: False) -> None:
         with self._naming:
-            if not self._disowned:
+            if not (self._disowned or unless()):
                 write_file(self._head, dump_head(entry), durable=False)
 
     def disown(self) -> None:

@@ -36,6 +36,8 @@ class Partial:
     error: AdapterError
     confirmed: bool = True
     since: float = field(default_factory=time.monotonic)
+    taken: bool = False
+    """Has somebody gone on with it, or ended it?"""
 
     @property
     def is_read(self) -> bool:
@@ -69,14 +71,22 @@ class Partials:
     async def keep(
         self, filling: Filling, entry: Entry, written: int, error: AdapterError, *, confirmed: bool
     ) -> None:
-        """Put aside the beginning of a body whose rest does not come, because of `error`."""
+        """Put aside the beginning of a body whose rest does not come, because of `error`; one that has been retracted
+        is given up.
+        """
+        is_old = filling.retracted
+        if is_old:
+            await filling.discard()
+            return
         filling.reservation.size = written
-        describe = partial(filling.files.describe, entry, confirmed=confirmed)
+        # At once, before the disk: nobody shall find neither the fill nor this.
+        put_aside = Partial(filling, entry, written, error, confirmed)
+        self.add(put_aside)
+        describe = partial(filling.files.describe, entry, confirmed=confirmed, unless=lambda: put_aside.taken)
         try:
             await asyncio.get_running_loop().run_in_executor(self._disk, describe)
         except OSError as failure:  # it has an older head, or none: then the next start drops it
             _log.warning("cannot describe an unfinished object", object=entry.label, why=failure.strerror)
-        self.add(Partial(filling, entry, written, error, confirmed))
         if filling.retracted:  # meanwhile
             await self.drop_retracted()
 
@@ -93,7 +103,7 @@ class Partials:
         some.remove(partial)
         if not some:
             del self._by_key[partial.entry.key]
-        partial.filling.take_up()
+        partial.taken = True
         return True
 
     async def drop(self, partials: Iterable[Partial]) -> None:

@@ -292,7 +292,9 @@ async def test_an_end_before_the_length_that_head_tells_is_doubted(
     assert origin.count("/film", "GET") == 2
 
 
-async def test_an_end_that_comes_again_is_believed(adapter: Adapter, origin: ScriptedOrigin) -> None:
+async def test_an_end_that_head_denies_is_never_that_of_the_whole(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
     def answer(request: OriginRequest) -> Script:
         if request.method == "HEAD":
             return [Head(200, TYPE | {"Content-Length": "999999"})]
@@ -300,10 +302,45 @@ async def test_an_end_that_comes_again_is_believed(adapter: Adapter, origin: Scr
 
     origin.on("/film", answer)
     async with adapter.wire() as wire:
+        with pytest.raises(Truncated):
+            await wire.get("/film")
+    await until(lambda: adapter.service._cache.idle)
+    assert adapter.service._cache.spool.usage() == (0, 0)
+
+
+@pytest.mark.parametrize("told", [{}, {"Content-Length": "999999", "Content-Encoding": "x"}], ids=str)
+async def test_a_head_that_says_nothing_of_it_denies_nothing(
+    adapter: Adapter, origin: ScriptedOrigin, told: dict[str, str]
+) -> None:
+    def answer(request: OriginRequest) -> Script:
+        if request.method == "HEAD":
+            return [Head(200, TYPE | told)]
+        return [Head(200, CLOSING), Body(FILM), Cut()]
+
+    origin.on("/film", answer)
+    async with adapter.wire() as wire:
         assert (await wire.get("/film")).body == FILM
         await settled(adapter, origin)
         assert "hit" in (await wire.get("/film", Range="bytes=-1")).cache_status
-    assert origin.count("/film", "GET") == 2
+    assert origin.count("/film", "GET") == 1
+
+
+async def test_while_it_cannot_be_reached_newcomers_do_not_wait(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    going = asyncio.Event()
+    origin.once("/film", [Head(200, SIZED), Body(FILM[:150_000]), Pause(going), Reset()])
+    async with adapter.wire() as wire, adapter.wire() as other:
+        await wire.request("GET", "/film")
+        await wire.response_head()
+        assert await wire.body(150_000) == FILM[:150_000]
+        await origin.stop()
+        await eventually(lambda: adapter.service._cache.resumptions.breaks >= 2)
+        assert (await other.get("/film", Range="bytes=0-9")).body == FILM[:10]
+        assert (await other.get("/film", Range="bytes=200000-")).status == 502
+        origin.serve("/film", FILM)
+        await origin.start()
+        assert await wire.body(150_000) == FILM[150_000:], "who was there waits, and gets it all"
 
 
 # Purges and the end
