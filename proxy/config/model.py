@@ -137,7 +137,7 @@ class Spool(Section):
     max_object_size: SizeValue = Size(4 * 1024**3)
     """A larger object is passed through and not kept."""
     min_free: SizeValue = Size(1024**3)
-    """Room that is left free on the disk, whatever `max_size` says."""
+    """Room that is left free on the disk, whatever `max_size` says; a little is in any case, for the index."""
     partition_ttl: DurationValue = Duration(300)
     """What is kept for one credential alone goes when that credential has not been seen for this long."""
     partition_size: SizeValue = Size(2 * 1024**3)

@@ -15,6 +15,10 @@ from proxy.spool.eviction import Candidate, choose
 from proxy.spool.room import Reservation, Room
 
 EVICTION_BATCH = 64
+OWN_ROOM = 4 << 20
+"""Bytes, but at most an eighth of the disk, that no object gets: without room for its log, the index could not even
+forget one.
+"""
 MEASURE_INTERVAL = 1.0
 """Seconds for which our own reckoning of the disk's free space is believed."""
 
@@ -82,7 +86,8 @@ class Admission:
             disk = await asyncio.get_running_loop().run_in_executor(self._disk, calls.statvfs, self._root)
         except OSError as error:
             raise SpoolError(f"cannot read the spool folder {self._root}: {error.strerror}") from error
-        self._room.free = disk.f_bavail * disk.f_frsize
+        own = min(OWN_ROOM, disk.f_blocks * disk.f_frsize // 8)
+        self._room.free = disk.f_bavail * disk.f_frsize - max(0, own - self._room.min_free)
         self._measured = time.monotonic()
 
     def _evictable(self) -> int:

@@ -265,3 +265,31 @@ async def test_a_body_that_breaks_off_half_way_is_not_served_again(
     async with adapter.wire() as wire:
         assert (await wire.get("/film")).body == FILM
     assert origin.count("/film") == 2
+
+
+async def test_a_disk_that_our_own_objects_fill_makes_room_for_the_next(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk))
+    try:
+        spool = {"path": str(disk / "spool")}
+        adapter = await start_adapter(spool=spool)
+        for number in range(60):
+            origin.serve(f"/{number}", FILM)
+            async with adapter.wire() as wire:
+                assert (await wire.get(f"/{number}")).body == FILM
+        await until(lambda: adapter.service._cache.idle)
+        origin.requests.clear()
+        async with adapter.wire() as wire:
+            newest = [(await wire.get(f"/{number}")).cache_status for number in range(50, 60)]
+        assert all("hit" in status for status in newest)
+        assert await told(adapter) == "ok\n"
+        await adapter.service.stop()
+        again = await start_adapter(spool=spool)
+        async with again.wire() as wire:
+            assert (await wire.get("/59")).body == FILM
+        await again.service.stop()
+    finally:
+        run("umount", "-l", str(disk))
