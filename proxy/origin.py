@@ -70,8 +70,11 @@ class OriginResponse:
 
         Raises OriginTruncated, OriginTimeout or OriginMalformed.
         """
+        content = self._response.content
+        if content.exception() is not None and content._size:
+            return content._read_nowait(-1)  # what had come before the break
         with _mapped(self._origin):
-            return await self._response.content.readany()
+            return await content.readany()
 
     def read_ahead(self, size: int) -> None:
         """From now on, hold at most about twice `size` bytes of the body before somebody reads them."""

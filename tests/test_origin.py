@@ -14,6 +14,7 @@ from proxy.errors import OriginMalformed, OriginTimeout, OriginTruncated, Origin
 from proxy.origin import Origin, OriginRequest
 from proxy.semantics.fields import Fields
 from tests.scripted_origin import Body, Chunk, Cut, Head, Pause, Raw, Reset, ScriptedOrigin, Stall, Step
+from tests.spool.objects import eventually, pattern
 
 FIELDS = CIMultiDict({"Host": "a"})
 
@@ -246,3 +247,15 @@ async def test_nothing_is_left_open(client: Origin, origin: ScriptedOrigin) -> N
     response.close()
     del response
     gc.collect()  # aiohttp warns of responses that nobody closed, and warnings are errors
+
+
+async def test_what_came_before_a_break_is_read(client: Origin, origin: ScriptedOrigin) -> None:
+    body = pattern(150_000)
+    origin.on("/x", [Head(200, {"Content-Length": "300000"}), Body(body), Cut()])
+    response = await client.fetch(get())
+    content = response._response.content
+    await eventually(lambda: content.exception() is not None)
+    assert await response.read() == body
+    with pytest.raises(OriginTruncated):
+        await response.read()
+    response.close()
