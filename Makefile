@@ -16,7 +16,7 @@ export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test lint types unit test-clients bench torture fuzz format wheel lock clean
+.PHONY: help demo serve test lint types unit test-clients bench guard torture fuzz format wheel lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -49,8 +49,12 @@ test-clients: $(CLIENTS)  ## real clients: curl, wget, aria2, ffmpeg, zsync, chr
 	$(say) test-clients 'real clients, and the tools that judge deploy/'
 	@$(PYTEST) -m clients -q
 
-bench: $(READY)  ## what a cold object costs its clients, on this machine
+bench: $(READY)  ## what it costs on this machine: cold objects, and beside nginx and Varnish where they are installed
 	@$(BIN)/python -m tests.bench
+
+guard: $(READY)  ## whether a warm request takes more instructions than it may; needs valgrind
+	$(say) guard 'instructions of a warm request, by callgrind'
+	@$(BIN)/python -m tests.bench guard
 
 torture: $(READY)  ## kill it, starve it, lie to it, for some minutes: no client may get a wrong byte
 	@$(BIN)/python -m tests.torture

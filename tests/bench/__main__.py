@@ -1,125 +1,142 @@
-"""`make bench`: what a cold object costs its clients, beside what physics allows."""
+"""`make bench`: what the adapter costs, on this machine."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
+import click
 from rich.console import Console
-from rich.table import Table
 
-from tests.bench.stage import Stage, set_stage
+from tests.bench import cold, guard, machine
+from tests.bench.compare import FULL, QUICK, Comparison, Effort
+from tests.bench.figures import Figure, Missing
+from tests.bench.load import Load
+from tests.bench.report import Report
+from tests.bench.servers import OURS, VARNISH, Server, running
 
-MiB = 1 << 20
-GiB = 1 << 30
-RATE = 8 * MiB
-SIZE = 32 * MiB
-
-Row = tuple[str, str, str, bool]
-"""What was measured, the figure, what it should be, and whether it is."""
-
-Scenario = Callable[[Stage], Awaitable[list[Row]]]
+PARTS = ("cold", "compare", "guard")
+NO_CORES = "the load would share the only core with what it measures"
 
 
-async def cold_seek(stage: Stage) -> list[Row]:
-    target = stage.new_object(SIZE, RATE)
-    middle, first = await asyncio.gather(
-        stage.read(target, SIZE // 2, SIZE // 2 + 1000, size=SIZE), stage.read(target, 0, 1000, size=SIZE)
-    )
-    return [
-        _late("cold, range at 16 MiB of 32 at 8 MiB/s: first byte", middle.first_byte, 2.0, middle.right),
-        _late("the same moment, bytes=0-999: first byte", first.first_byte, 0.0, first.right),
-    ]
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 118})
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[cold] [compare] [guard]")
+@click.option(
+    "--quick", is_flag=True, help="Three short rounds: a minute, and figures to look at, not to quote."
+)
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, writable=True), help="Every sample of compare."
+)
+@click.option(
+    "--svg", "svg_file", type=click.Path(dir_okay=False, writable=True), help="A bar plot of compare."
+)
+@click.option(
+    "--folder", type=click.Path(file_okay=False, exists=True), help="Where spools and caches are made."
+)
+def main(
+    parts: tuple[str, ...], quick: bool, json_file: str | None, svg_file: str | None, folder: str | None
+) -> None:
+    """What range-adapter costs on this machine; without a part, cold and compare.
 
+    \b
+    cold     one adapter: what a cold object costs its clients, beside what physics allows
+    compare  processor time beside nginx (as it comes, and with open_file_cache) and Varnish: warm slices, 304s,
+             small objects, cold fills; and how long others wait while one client reads what only the disk has
+    guard    for CI: fails if a warm slice takes more instructions than it may; a minute, needs valgrind
 
-async def ten_offsets(stage: Stage) -> list[Row]:
-    target, before = stage.new_object(SIZE, RATE), stage.requests
-    offsets = [SIZE * tenth // 10 for tenth in range(10)]
-    readings = await asyncio.gather(*(stage.read(target, at, at + 1000, size=SIZE) for at in offsets))
-    worst = max(reading.first_byte - at / RATE for reading, at in zip(readings, offsets, strict=True))
-    right = all(reading.right for reading in readings)
-    return [
-        _late("ten cold clients at ten offsets: worst first byte, over offset/rate", worst, 0.0, right),
-        _requests("... origin requests", stage, before),
-    ]
+    The servers of compare are asked in turn, all in each round, and share one core; the load has another core
+    for itself and asks over raw sockets, with the fields that Chromium sends.  All have the same origin, the same
+    objects and access logs; the adapter its metrics, too.  A figure is the median over the rounds of what all
+    processes of a server used, user and system; a ratio is the median of the rounds' ratios, in brackets without the
+    lowest and the highest quarter.  What cannot be measured honestly says 'not measured', and why.
 
-
-async def two_hundred(stage: Stage) -> list[Row]:
-    target, before = stage.new_object(SIZE, RATE), stage.requests
-    readings = await asyncio.gather(*(stage.read(target, size=SIZE) for _ in range(200)))
-    right = sum(reading.right for reading in readings)
-    return [
-        ("200 cold clients at once, whole object: right", f"{right}", "200", right == 200),
-        _requests("... origin requests", stage, before),
-    ]
-
-
-async def late_joiner(stage: Stage) -> list[Row]:
-    target = stage.new_object(SIZE, RATE)
-    first = asyncio.create_task(stage.read(target, size=SIZE))
-    middle = await stage.read(target, SIZE // 2, SIZE // 2 + 1, size=SIZE)
-    second = await stage.read(target, 0, SIZE // 2, size=SIZE)
-    right = middle.right and second.right and (await first).right
-    return [
-        _late("second client at 0 while the fill is at the middle: first byte", second.first_byte, 0.0, right)
-    ]
-
-
-async def thousand_readers(stage: Stage) -> list[Row]:
-    size = 8 * MiB
-    target, before, cpu = stage.new_object(size, size // 4), stage.requests, stage.cpu_seconds()
-    readings = await asyncio.gather(*(stage.read(target, size=size) for _ in range(1000)))
-    right = sum(reading.right for reading in readings)
-    used = stage.cpu_seconds() - cpu
-    return [
-        ("1,000 readers of one growing object of 8 MiB: right", f"{right}", "1000", right == 1000),
-        ("... processor time", f"{used:.1f} s for {size * 1000 / GiB:.1f} GiB", "", True),
-        _requests("... origin requests", stage, before),
-    ]
-
-
-async def four_gigabytes(stage: Stage) -> list[Row]:
-    size = 4 * GiB
-    cpu = stage.cpu_seconds()
-    reading = await stage.read(stage.new_object(size, 0), size=size)
-    used, peak = stage.cpu_seconds() - cpu, stage.peak_memory()
-    return [
-        ("4 GiB cold, one client: right", str(reading.right), "True", reading.right),
-        ("... resident memory at its peak", f"{peak / MiB:.0f} MiB", "< 95 MiB", peak < 100_000_000),
-        ("... processor time for fetch, store and send", f"{used / 4:.2f} s/GiB", "", True),
-    ]
-
-
-def _late(what: str, seconds: float, expected: float, right: bool, *, within: float = 0.25) -> Row:
-    figure = f"{seconds:.2f} s" if right else "wrong bytes"
-    return what, figure, f"{expected:.2f} s", right and seconds <= expected + within
-
-
-def _requests(what: str, stage: Stage, before: int) -> Row:
-    count = stage.requests - before
-    return what, str(count), "1", count == 1
-
-
-async def main() -> int:
+    \b
+    Debian: apt install nginx-light varnish valgrind
+    About 5 minutes, 7 GB of disk and 3 GB of memory.  Other work on the machine shows: look at the brackets.
+    """
     console = Console()
-    table = Table("what", "figure", "should be", "", title="Cold objects")
-    scenarios: list[tuple[str, Scenario]] = [
-        ("memory", four_gigabytes),  # first: the peak is that of the whole process' life
-        ("seek", cold_seek),
-        ("offsets", ten_offsets),
-        ("stampede", two_hundred),
-        ("late joiner", late_joiner),
-        ("readers", thousand_readers),
-    ]
+    if not console.is_terminal:
+        console.width = max(150, console.width)
     good = True
-    async with set_stage() as stage:
-        for name, scenario in scenarios:
-            with console.status(f"{name} ..."):
-                rows = await scenario(stage)
-            for what, figure, expected, holds in rows:
-                good = good and holds
-                table.add_row(what, figure, expected, "yes" if holds else "[red]no[/]")
-    console.print(table)
-    return 0 if good else 1
+    for part in parts or ("cold", "compare"):
+        if part == "cold":
+            good = asyncio.run(cold.main()) == 0 and good
+        elif part == "compare":
+            report = _compare(console, QUICK if quick else FULL, folder)
+            console.print(report.table())
+            if json_file:
+                Path(json_file).write_text(report.json(), encoding="utf-8")
+            if svg_file:
+                Path(svg_file).write_text(report.svg(), encoding="utf-8")
+        else:
+            good = _guard(folder) and good
+    sys.exit(0 if good else 1)
+
+
+@contextmanager
+def _servers(folder: str | None) -> Iterator[tuple[dict[str, Server], dict[str, Missing], Load]]:
+    measured, core_of_load = machine.cores()
+    with (
+        tempfile.TemporaryDirectory(prefix="range-adapter-bench-", dir=folder) as own,
+        running(measured, core_of_load, Path(own)) as (servers, missing),
+        Load(core_of_load) as load,
+    ):
+        yield servers, missing, load
+
+
+def _compare(console: Console, effort: Effort, folder: str | None) -> Report:
+    if platform.system() != "Linux":
+        raise click.ClickException("compare: not measured: it needs Linux (epoll, /proc, cores to choose)")
+    run = {
+        "command": machine.command(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "machine": f"{machine.processor()}; {machine.busy()}",
+        "versions": ", ".join(f"{name} {number}" for name, number in machine.versions().items()),
+    }
+    alone = machine.cores() != (None, None)
+    with _servers(folder) as (servers, missing, load), console.status("...") as status:
+        comparison = Comparison(servers, load, effort, lambda what: status.update(f"{what} ..."))
+        missing |= comparison.prepare()
+        if OURS in missing:
+            raise click.ClickException(missing[OURS].why)
+        measured = [
+            *comparison.warm_slices(),
+            *comparison.not_modified(),
+            *comparison.small_objects(),
+            *comparison.cold_fills(),
+        ]
+        nobody = Figure("wait of others", "ms", dict.fromkeys(servers, Missing(NO_CORES)))
+        waits = comparison.stalls() if alone else [nobody]
+        figures = [Figure(each.what, each.unit, {**each.servers, **missing}) for each in [*measured, *waits]]
+    dearest = max(comparison.load_share.values())
+    notes = [f"The load itself used at most {dearest:.2f} times what the cheapest server used."]
+    if dearest > 1:
+        notes.append(
+            "Where that is more than 1, a server waits for the load, wakes up more often and costs more."
+        )
+    if VARNISH in servers:
+        notes.append("Varnish keeps its objects in memory: its cold fills write no file.")
+    if not alone:
+        notes.append(f"One core only: {NO_CORES}; caches and turns are shared, and figures are too high.")
+    return Report(figures, run, notes)
+
+
+def _guard(folder: str | None) -> bool:
+    if why := guard.why_not():
+        click.echo(f"guard: not measured: {why}")
+        return not os.environ.get("CI")  # there, a missing program is a failure
+    good = True
+    with tempfile.TemporaryDirectory(prefix="range-adapter-bench-", dir=folder) as own:
+        for verdict in guard.verdicts(Path(own)):
+            click.echo(str(verdict))
+            good = good and verdict.holds
+    return good
 
 
 if __name__ == "__main__":
-    raise SystemExit(asyncio.run(main()))
+    main()

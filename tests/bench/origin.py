@@ -1,6 +1,6 @@
 """A legacy origin in a process of its own: 200 only, at a rate that it sets itself, objects of any size.
 
-    GET /<anything>?size=<bytes>&rate=<bytes per second, 0: as fast as it goes>
+    GET /<anything>?size=<bytes>&rate=<bytes per second, 0: as fast as it goes>[&tag=<entity tag>]
 
 Byte i of every object is byte i % len(BLOCK) of BLOCK, so that any slice can be checked without storing anything.
 """
@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 BLOCK = random.Random(9110).randbytes((1 << 20) + 7)  # no power of two: a shifted slice never looks right
 PIECE = 64 << 10
+MODIFIED = "Sat, 01 Aug 2026 12:00:00 GMT"
+_ROUND = memoryview(BLOCK + BLOCK[:PIECE])
 
 
 def slice_of(start: int, stop: int) -> bytes:
@@ -23,11 +25,16 @@ def slice_of(start: int, stop: int) -> bytes:
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            query = parse_qs(urlsplit(head.split(b" ", 2)[1].decode()).query)
+        while asked := await reader.readuntil(b"\r\n\r\n"):
+            query = parse_qs(urlsplit(asked.split(b" ", 2)[1].decode()).query)
             size, rate = int(query["size"][0]), int(query["rate"][0])
             print("request", flush=True)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: %d\r\n\r\n" % size)
+            fields = "".join(
+                f'ETag: "{tag}"\r\nLast-Modified: {MODIFIED}\r\nCache-Control: max-age=86400\r\n'
+                for tag in query.get("tag", [])
+            )
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n{fields}Content-Length: {size}\r\n\r\n"
+            writer.write(head.encode())
             await send(writer, size, rate)
     except (asyncio.IncompleteReadError, ConnectionError):
         pass  # the adapter has closed the connection
@@ -42,7 +49,8 @@ async def send(writer: asyncio.StreamWriter, size: int, rate: int) -> None:
         stop = min(sent + PIECE, size)
         if rate:
             await asyncio.sleep(max(0.0, begun + stop / rate - loop.time()))
-        writer.write(slice_of(sent, stop))
+        at = sent % len(BLOCK)
+        writer.write(_ROUND[at : at + stop - sent])
         await writer.drain()
         sent = stop
 

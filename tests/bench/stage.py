@@ -72,6 +72,22 @@ class Stage:
         return int(line.split()[1]) * 1024
 
 
+def adapter_config(folder: str, origin: int, *, max_object_size: str = "8GiB") -> dict[str, object]:
+    """Defaults, but for the addresses, a spool in `folder` and room in it."""
+    return {
+        "server": {"listen": "127.0.0.1:0"},
+        "admin": {"listen": "127.0.0.1:0"},
+        "spool": {
+            "path": f"{folder}/spool",
+            "max_size": "16GiB",
+            "max_object_size": max_object_size,
+            "min_free": "0B",
+        },
+        "origins": {"legacy": {"url": f"http://127.0.0.1:{origin}"}},
+        "logging": {"format": "json"},
+    }
+
+
 @asynccontextmanager
 async def set_stage(max_object_size: str = "8GiB") -> AsyncIterator[Stage]:
     """Start both; end both, and remove the spool."""
@@ -82,18 +98,7 @@ async def set_stage(max_object_size: str = "8GiB") -> AsyncIterator[Stage]:
     port = int(await origin.stdout.readline())
     with tempfile.TemporaryDirectory(prefix="range-adapter-bench-") as folder:
         listen = Path(folder) / "listen"
-        config = {
-            "server": {"listen": "127.0.0.1:0"},
-            "admin": {"listen": None},
-            "spool": {
-                "path": f"{folder}/spool",
-                "max_size": "16GiB",
-                "max_object_size": max_object_size,
-                "min_free": "0B",
-            },
-            "origins": {"legacy": {"url": f"http://127.0.0.1:{port}"}},
-            "logging": {"format": "json"},
-        }
+        config = adapter_config(folder, port, max_object_size=max_object_size)
         path = Path(folder) / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         with listen.open("wb") as log:

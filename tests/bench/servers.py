@@ -1,0 +1,229 @@
+"""The servers side by side: each a tree of processes, all on one core and before one origin."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+
+import yaml
+
+from tests.bench.figures import Missing
+from tests.bench.machine import pin, program, tree
+from tests.bench.stage import adapter_config
+
+OURS = "range-adapter"
+NGINX = "nginx"
+TUNED = "nginx, open_file_cache"
+VARNISH = "Varnish"
+
+# No tcp_nopush: on a loopback interface, whose segments have 64 KiB, it makes answers of that size wait for 40 ms.
+NGINX_CONFIG = """\
+{user}daemon off;
+worker_processes 1;
+pid {folder}/pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 1024; }}
+http {{
+  access_log {folder}/access.log combined;
+  sendfile on;
+  keepalive_requests 1000000000;
+  client_body_temp_path {folder}/body;
+  fastcgi_temp_path {folder}/fastcgi;
+  scgi_temp_path {folder}/scgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:16m max_size=16g inactive=1d use_temp_path=off;
+  {more}
+  upstream legacy {{ server 127.0.0.1:{origin}; keepalive 32; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://legacy;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_cache bench;
+      proxy_cache_lock on;
+      proxy_force_ranges on;
+    }}
+  }}
+}}
+"""
+OPEN_FILES = "open_file_cache max=10000 inactive=1h; open_file_cache_valid 1h;"
+
+# Without the last line it would not look a request up that brings a Cookie.
+VARNISH_CONFIG = """\
+vcl 4.1;
+backend legacy {{ .host = "127.0.0.1"; .port = "{origin}"; }}
+sub vcl_recv {{ unset req.http.Cookie; }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One that runs.  `roots`: what was started for it; `files`: where its objects are, if not in memory."""
+
+    name: str
+    port: int
+    roots: Sequence[int]
+    files: Path | None
+
+    @property
+    def processes(self) -> list[int]:
+        """All that belong to it now."""
+        return [process for root in self.roots for process in tree(root)]
+
+    def get(self, target: str, fields: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """Status, fields (lower case) and body of one answer."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
+        try:
+            connection.request("GET", target, headers=fields)
+            answer = connection.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def file_of(self, size: int) -> Path:
+        """That of the one object that has about this size."""
+        assert self.files is not None
+        found = [path for path in self.files.rglob("*") if path.is_file()]
+        return next(path for path in found if size <= path.stat().st_size < size + 65536)
+
+
+Start = Callable[[Sequence[str], Path], subprocess.Popen[bytes]]
+"""A command, and the file that it writes to: its process."""
+
+
+@contextmanager
+def running(
+    core: int | None, origins: int | None, folder: Path
+) -> Iterator[tuple[dict[str, Server], dict[str, Missing]]]:
+    """All that are installed, on one core, with the origin on another; and why the rest is not there.
+
+    They end with the context.
+    """
+    with ExitStack() as stack:
+        start = _starter(stack, core)
+        port = _origin(stack, origins)
+        servers, missing = {}, {}
+        starters: list[tuple[str, str, Callable[[Path, int, Start], Server]]] = [
+            (OURS, sys.executable, _adapter),
+            (NGINX, "nginx", lambda path, origin, start: _nginx(NGINX, "", path, origin, start)),
+            (TUNED, "nginx", lambda path, origin, start: _nginx(TUNED, OPEN_FILES, path, origin, start)),
+            (VARNISH, "varnishd", _varnish),
+        ]
+        for number, (name, needs, starter) in enumerate(starters):
+            if program(needs) is None:
+                missing[name] = Missing(f"{needs} is not installed")
+                continue
+            own = folder / str(number)
+            own.mkdir()
+            try:
+                servers[name] = starter(own, port, start)
+            except RuntimeError as error:
+                missing[name] = Missing(str(error))
+        yield servers, missing
+
+
+@contextmanager
+def alone(folder: Path, *, under: Sequence[str]) -> Iterator[Server]:
+    """The adapter only, run by another program, on any core."""
+    with ExitStack() as stack:
+        yield _adapter(folder, _origin(stack, None), _starter(stack, None), under)
+
+
+def _starter(stack: ExitStack, core: int | None) -> Start:
+    """Starts processes on that core; they end with the stack."""
+
+    def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, preexec_fn=lambda: pin(os.getpid(), core)
+            )
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        return process
+
+    return start
+
+
+def _origin(stack: ExitStack, core: int | None) -> int:
+    process = stack.enter_context(
+        subprocess.Popen([sys.executable, "-m", "tests.bench.origin"], stdout=subprocess.PIPE)
+    )
+    stack.callback(process.terminate)
+    pin(process.pid, core)
+    assert process.stdout is not None
+    return int(process.stdout.readline())
+
+
+def _adapter(folder: Path, origin: int, start: Start, under: Sequence[str] = ()) -> Server:
+    config, log = folder / "config.yaml", folder / "log"
+    config.write_text(yaml.safe_dump(adapter_config(str(folder), origin)))
+    process = start([*under, sys.executable, "-m", "proxy", "serve", str(config)], log)
+
+    def port() -> int | None:
+        for line in log.read_text().splitlines():
+            event = json.loads(line) if line.startswith("{") else {}
+            if event.get("event") == "serving":
+                return int(event["addresses"][0].rstrip("/").rpartition(":")[2])
+        return None
+
+    return Server(OURS, _wait(OURS, process, log, port), [process.pid], folder / "spool")
+
+
+def _nginx(name: str, more: str, folder: Path, origin: int, start: Start) -> Server:
+    port, config, log = _free_port(), folder / "nginx.conf", folder / "error.log"
+    user = "user root;\n" if os.geteuid() == 0 else ""  # another could not enter the folder
+    config.write_text(NGINX_CONFIG.format(user=user, folder=folder, origin=origin, port=port, more=more))
+    nginx = program("nginx")
+    assert nginx is not None
+    process = start([nginx, "-p", str(folder), "-e", str(log), "-c", str(config)], folder / "log")
+    _wait(name, process, log, lambda: _listens(port))
+    return Server(name, port, [process.pid], folder / "cache")
+
+
+def _varnish(folder: Path, origin: int, start: Start) -> Server:
+    port, config, log = _free_port(), folder / "bench.vcl", folder / "log"
+    config.write_text(VARNISH_CONFIG.format(origin=origin))
+    varnishd, shared = program("varnishd"), str(folder / "varnish")
+    assert varnishd is not None
+    where = ["-j", "none", "-n", shared, "-F", "-f", str(config), "-a", f"127.0.0.1:{port}"]
+    process = start([varnishd, *where, "-s", "malloc,3G", "-t", "86400"], log)
+    _wait(VARNISH, process, log, lambda: _listens(port))
+    roots = [process.pid]
+    if varnishncsa := shutil.which("varnishncsa"):  # its access log is a process of its own
+        roots.append(
+            start([varnishncsa, "-n", shared, "-w", str(folder / "access.log")], folder / "ncsa").pid
+        )
+    return Server(VARNISH, port, roots, None)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _listens(port: int) -> int | None:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return None
+    return port
+
+
+def _wait(name: str, process: subprocess.Popen[bytes], log: Path, port: Callable[[], int | None]) -> int:
+    """Until it listens.  RuntimeError: it ended, or does not within two minutes."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        if found := port():
+            return found
+        time.sleep(0.05)
+    said = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    raise RuntimeError(f"{name} does not start: {said[-1] if said else 'it says nothing'}")
