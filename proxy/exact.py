@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -247,7 +248,7 @@ class ExactRequest(aiohttp.ClientRequest):
             session=self._session,
             stream_writer=writer,
         )
-        self.response = response  # type: ignore[assignment]  # aiohttp declares it as None
+        cast("Any", self).response = response  # aiohttp declares it as None
         return response
 
 
