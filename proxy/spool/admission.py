@@ -16,7 +16,7 @@ from proxy.spool.room import Reservation, Room
 
 EVICTION_BATCH = 64
 OWN_ROOM = 4 << 20
-"""Bytes, but at most an eighth of the disk, that no object gets: without room for its log, the index could not even
+"""Bytes, but at most a quarter of the disk, that no object gets: without room for its log, the index could not even
 forget one.
 """
 MEASURE_INTERVAL = 1.0
@@ -86,7 +86,7 @@ class Admission:
             disk = await asyncio.get_running_loop().run_in_executor(self._disk, calls.statvfs, self._root)
         except OSError as error:
             raise SpoolError(f"cannot read the spool folder {self._root}: {error.strerror}") from error
-        own = min(OWN_ROOM, disk.f_blocks * disk.f_frsize // 8)
+        own = min(OWN_ROOM, disk.f_blocks * disk.f_frsize // 4)
         self._room.free = disk.f_bavail * disk.f_frsize - max(0, own - self._room.min_free)
         self._measured = time.monotonic()
 

@@ -67,6 +67,7 @@ def connect(path: Path) -> apsw.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # The newest rows may be lost with the power.  A row that should be gone comes back without its body.
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 256")  # pages: the log stays small on a full disk
     except BaseException:
         connection.close()
         raise

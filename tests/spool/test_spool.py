@@ -191,7 +191,7 @@ async def test_min_free_evicts_and_refuses(tmp_path: Path, monkeypatch: pytest.M
     def statvfs(path: object) -> os.statvfs_result:
         values = list(disk)
         values[0] = values[1] = 1
-        values[3] = values[4] = free
+        values[2], values[3], values[4] = 4 * KIB, free, free
         return os.statvfs_result(values)
 
     monkeypatch.setattr(os, "statvfs", statvfs)
