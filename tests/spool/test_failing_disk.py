@@ -309,5 +309,9 @@ class FailingDisk(RuleBasedStateMachine):
 
 TestFailingDisk = FailingDisk.TestCase
 TestFailingDisk.settings = settings(
-    max_examples=100, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
 )
