@@ -93,7 +93,7 @@ class Admission:
     def _evictable(self) -> int:
         """Bytes of what is stored and not being read."""
         in_use = sum(size for name, size in self._bodies.sizes_in_use() if not self._catalogue.hides(name))
-        return self._room.stored - in_use
+        return self._room.stored() - in_use
 
     async def _victims(self, need: int) -> list[Candidate]:
         """Whom to evict.  Good until the next await: then somebody may have begun to read one of them."""

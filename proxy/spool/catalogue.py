@@ -14,7 +14,7 @@ from proxy.spool.bans import Bans
 from proxy.spool.entry import Entry
 from proxy.spool.eviction import Candidate
 from proxy.spool.folder import FillingFiles
-from proxy.spool.shelf import Adopted, Page, Shelf
+from proxy.spool.shelf import Page, Shelf
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,6 +38,7 @@ class Catalogue:
         self._shelf = shelf
         self._failed = failed
         self._thread = ThreadPoolExecutor(1, "spool-shelf")
+        self._usage = shelf.usage()
         self.bans = shelf.bans
         self._known: OrderedDict[bytes, tuple[Entry, ...]] = OrderedDict()
         self._hidden: set[str] = set()
@@ -73,8 +74,12 @@ class Catalogue:
         return generation in self._hidden
 
     def usage(self) -> tuple[int, int]:
-        """Bytes and objects."""
-        return self._shelf.usage()
+        """Bytes and objects, as the index counted them when it had done what was asked of it last."""
+        return self._usage
+
+    def stored(self) -> int:
+        """Bytes, in the same way."""
+        return self._usage[0]
 
     async def admit(
         self, files: FillingFiles, entry: Entry, wanted: Callable[[], bool]
@@ -228,8 +233,8 @@ class Catalogue:
         used, self._used = self._used, {}
         await self._on_shelf(self._shelf.touch, used)
 
-    async def sweep(self) -> AsyncIterator[Adopted]:
-        """Make index and disk agree, after an end that was no orderly one; tells of what was found.
+    async def sweep(self) -> AsyncIterator[list[Candidate]]:
+        """Make index and disk agree, after an end that was no orderly one; tells what has gone for it.
 
         Leaves the shelf to others for as long as it takes it.
         """
@@ -238,9 +243,9 @@ class Catalogue:
             amiss = await self._on_shelf(self._shelf.survey, prefix)
             for first in range(0, len(amiss), SWEEP_STEP):
                 step = [each for each in amiss[first : first + SWEEP_STEP] if not self.hides(each)]
-                adopted = await self._on_shelf(self._shelf.adopt, step, self._clock())
+                gone = await self._on_shelf(self._shelf.adopt, step, self._clock())
                 self._known.clear()
-                yield adopted
+                yield gone
                 await asyncio.sleep(time.monotonic() - begun)
                 begun = time.monotonic()
             await asyncio.sleep(time.monotonic() - begun)
@@ -281,6 +286,7 @@ class Catalogue:
             self._failed(error)
             raise SpoolError(f"cannot read the spool: {error.strerror}") from error
         finally:
+            self._usage = self._shelf.usage()
             if self._shelf.left > left:
                 self._failed(SpoolError("files that are to go cannot be deleted"))
 

@@ -133,7 +133,7 @@ class Intake:
             await self.abandon(filling)
             return
         self._purges.leave(filling)
-        self._room.settle(filling.reservation, stored=entry.length)
+        self._room.settle(filling.reservation)
         filling.body.release()
         self._leaving.forget(gone)
         await self._partials.drop_replaced(entry)

@@ -34,7 +34,6 @@ class Leaving:
     def forget(self, gone: Iterable[Candidate]) -> None:
         """These are on the shelf no more."""
         for each in gone:
-            self._room.forgot(each.size)
             body = self._bodies.pop(each.generation)
             if body is None:
                 self._room.freed(each.size)
@@ -57,8 +56,7 @@ class Leaving:
         if body is not None:
             body.release()
 
-    def recount(self, *, lost: bool) -> None:
-        """The index is another one; where the folder is too, all that is open here lies nowhere any more."""
-        self._room.stored = self._catalogue.usage()[0]
-        for body in self._bodies.pop_all() if lost else ():
+    def let_all_go(self) -> None:
+        """The folder is another one: all that is open here lies nowhere any more."""
+        for body in self._bodies.pop_all():
             self.let_go(body, body.size)

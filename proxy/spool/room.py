@@ -20,17 +20,26 @@ class Reservation:
 class Room:
     """The books of one spool folder.  All figures are bytes.
 
-    `stored` is the index' sum; `lingering` are unlinked bodies that somebody still reads: they take room until
-    they are closed.  `free` is what the disk has left: measured now and then, and corrected in between by what we
-    write and delete ourselves (some file systems give freed blocks back late; that must not cost more objects).
+    `stored` and `partition_bytes` tell the index' sums: of all objects, and of those for single credentials.
+    `lingering` are unlinked bodies that somebody still reads: they take room until they are closed.  `free` is what
+    the disk has left: measured now and then, and corrected in between by what we write and delete ourselves (some
+    file systems give freed blocks back late; that must not cost more objects).
     """
 
-    def __init__(self, *, max_size: int, min_free: int, stored: int) -> None:
+    def __init__(
+        self,
+        *,
+        max_size: int,
+        min_free: int,
+        partition_size: int,
+        stored: Callable[[], int],
+        partition_bytes: Callable[[], int],
+    ) -> None:
         self.max_size = max_size
-        self.partition_size = max_size
-        self.partition_bytes: Callable[[], int] = int
+        self.partition_size = partition_size
         self.min_free = min_free
         self.stored = stored
+        self.partition_bytes = partition_bytes
         self.lingering = 0
         self.free = 0
         self._reservations: set[Reservation] = set()
@@ -42,7 +51,7 @@ class Room:
     @property
     def used(self) -> int:
         """Everything that counts against `max_size`."""
-        return self.stored + self.lingering + self.reserved
+        return self.stored() + self.lingering + self.reserved
 
     @property
     def disk_left(self) -> int:
@@ -55,11 +64,6 @@ class Room:
         return max(self.used + size - self.max_size, size - self.disk_left)
 
     # Partitions
-
-    def limit_partitions(self, size: int, stored: Callable[[], int]) -> None:
-        """What is kept for single credentials may take `size`; `stored` gives how much of it there is."""
-        self.partition_size = size
-        self.partition_bytes = stored
 
     def partition_room(self) -> int:
         """How many more bytes may be kept for single credentials."""
@@ -92,20 +96,11 @@ class Room:
             self.free -= end - reservation.written
             reservation.written = end
 
-    def settle(self, reservation: Reservation, stored: int = 0) -> None:
-        """A fill has ended: its promise goes, `stored` bytes stay."""
+    def settle(self, reservation: Reservation) -> None:
+        """A fill has ended: its promise goes, and what is stored of it is the index' to count."""
         self._reservations.discard(reservation)
-        self.stored += stored
 
-    # Objects
-
-    def adopted(self, size: int) -> None:
-        """Objects were found on the disk."""
-        self.stored += size
-
-    def forgot(self, size: int) -> None:
-        """A stored object is no more; its bytes are, until they `linger` or are `freed`."""
-        self.stored -= size
+    # What goes
 
     def linger(self, size: int) -> None:
         """Bytes are unlinked, but somebody still reads them."""

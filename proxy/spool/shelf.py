@@ -9,7 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -27,14 +27,6 @@ _log = structlog.stdlib.get_logger("spool")
 
 class _Unfit(Exception):
     """What lies here is no object."""
-
-
-@dataclass(slots=True)
-class Adopted:
-    """What a sweep has found: how many bytes it took in, and what went for it or had gone before."""
-
-    size: int = 0
-    replaced: list[Candidate] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,25 +267,28 @@ class Shelf:
         unknown = {name for name, found in files.items() if name not in known or "head.new" in found}
         return sorted(unknown | {name for name in known if "body" not in files.get(name, ())})
 
-    def adopt(self, generations: Iterable[str], now: int) -> Adopted:
-        """Take in what lies here unknown to the index, or unlink it; forget what has lost its body."""
-        adopted = Adopted()
+    def adopt(self, generations: Iterable[str], now: int) -> list[Candidate]:
+        """Take in what lies here unknown to the index, or unlink it; forget what has lost its body.
+
+        Returns what went for it, or had gone before.
+        """
+        gone: list[Candidate] = []
         for generation in generations:
             head, body = self._paths.head(generation), self._paths.body(generation)
             self._removals.unlink(head.with_suffix(".head.new"), None)
             try:
                 if not self._index.targets([generation]):
-                    self._adopt(generation, adopted, now)
+                    gone += self._adopt(generation, now)
                 elif not is_there(body):
-                    adopted.replaced += self.remove([generation]).gone
+                    gone += self.remove([generation]).gone
             except _Unfit as error:
                 _log.info("dropped an object that cannot be adopted", generation=generation, why=str(error))
                 self._unlink(generation, None)
             except OSError as error:
                 raise SpoolError(f"cannot look through the spool: {error.strerror}") from error
-        return adopted
+        return gone
 
-    def _adopt(self, generation: str, adopted: Adopted, now: int) -> None:
+    def _adopt(self, generation: str, now: int) -> list[Candidate]:
         head, body = self._paths.head(generation), self._paths.body(generation)
         try:
             entry = load_head(calls.read_file(head))
@@ -311,8 +306,7 @@ class Shelf:
         gone = self._index.add(entry, min(now, calls.stat(head).st_mtime_ns // 1000))
         for each in gone:
             self._unlink(each.generation, entry.target)
-        adopted.size += size
-        adopted.replaced += gone
+        return gone
 
     def close(self) -> None:
         """Raises SpoolError where something may come back if the power fails now."""

@@ -45,13 +45,28 @@ _log = structlog.stdlib.get_logger("spool")
 class Spool:
     """One folder, one process.  Made by `open`, ended by `close`."""
 
-    def __init__(self, owned: Claim, shelf: Shelf, room: Room, *, max_object_size: int) -> None:
+    def __init__(
+        self,
+        owned: Claim,
+        shelf: Shelf,
+        *,
+        max_size: int,
+        max_object_size: int,
+        min_free: int,
+        partition_size: int,
+    ) -> None:
         self.paths = owned.paths
         self.secret = owned.secret
         self.max_object_size = max_object_size
-        self.room = room
         self._shelf = shelf
         self._catalogue = Catalogue(shelf, self.failed)
+        self.room = room = Room(
+            max_size=max_size,
+            min_free=min_free,
+            partition_size=partition_size,
+            stored=self._catalogue.stored,
+            partition_bytes=shelf.partition_bytes,
+        )
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
         self._guard = Guard()
@@ -107,9 +122,14 @@ class Spool:
     ) -> "Spool":
         """Create the folder or take it over.  Raises SpoolError, in words for the person who started us."""
         owned, shelf = await asyncio.to_thread(take_over, root)
-        room = Room(max_size=max_size, min_free=min_free, stored=shelf.usage()[0])
-        room.limit_partitions(partition_size, shelf.partition_bytes)
-        return cls(owned, shelf, room, max_object_size=max_object_size)
+        return cls(
+            owned,
+            shelf,
+            max_size=max_size,
+            max_object_size=max_object_size,
+            min_free=min_free,
+            partition_size=partition_size,
+        )
 
     def __repr__(self) -> str:
         return f"<Spool {self.paths.root} used={self.room.used} of {self.room.max_size} {self._bodies}>"

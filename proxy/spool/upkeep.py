@@ -79,9 +79,8 @@ class Upkeep:
 
     async def _sweep(self) -> None:
         try:
-            async for adopted in self._catalogue.sweep():
-                self._room.adopted(adopted.size)
-                self._leaving.forget(adopted.replaced)
+            async for replaced in self._catalogue.sweep():
+                self._leaving.forget(replaced)
             self._orderly = True
             await whole(self._pay())
         except SpoolError:
@@ -138,8 +137,8 @@ class Upkeep:
                 await self._partials.drop(self._partials)
             await self._catalogue.write_bans(self._catalogue.bans)
             await self._catalogue.reopen(anew=trouble is Trouble.CORRUPT)
-            # From here on no await: what was counted by the old index is counted by the new one.
-            self._leaving.recount(lost=self._moved)
+            if self._moved:
+                self._leaving.let_all_go()
             self._moved = False
         await self._partials.drop_lost()
         await self._catalogue.prove()

@@ -1,21 +1,36 @@
 """The books: what counts against the limits, and what is left."""
 
+from collections.abc import Callable
+
 import pytest
 
 from proxy.errors import SpoolFull
 from proxy.spool.room import Room
 
 
-def room(*, max_size: int = 100, min_free: int = 0, stored: int = 0, free: int = 10_000) -> Room:
-    made = Room(max_size=max_size, min_free=min_free, stored=stored)
+def room(
+    *,
+    max_size: int = 100,
+    min_free: int = 0,
+    partition_size: int = 100,
+    stored: Callable[[], int] = int,
+    partition_bytes: Callable[[], int] = int,
+    free: int = 10_000,
+) -> Room:
+    made = Room(
+        max_size=max_size,
+        min_free=min_free,
+        partition_size=partition_size,
+        stored=stored,
+        partition_bytes=partition_bytes,
+    )
     made.free = free
     return made
 
 
 def test_everything_counts_against_the_size() -> None:
-    books = room(stored=40)
+    books = room(stored=lambda: 30)
     books.reserve().size = 30
-    books.forgot(10)
     books.linger(10)
     assert books.used == 70
     assert books.shortfall(30) == 0
@@ -39,25 +54,25 @@ def test_the_disk_keeps_its_free_room_and_what_is_promised() -> None:
 
 
 def test_what_we_delete_is_believed_to_be_free() -> None:
-    books = room(max_size=10_000, min_free=100, stored=500, free=50)
+    books = room(max_size=10_000, min_free=100, free=50)
     assert books.shortfall(0) == 50
-    books.forgot(60)
     books.freed(60)
     assert books.shortfall(0) == -10
 
 
 def test_a_fill_that_ends_gives_back_what_it_did_not_need() -> None:
-    books = room()
+    stored = 0
+    books = room(stored=lambda: stored)
     reservation = books.reserve()
     reservation.size = 80
-    books.settle(reservation, stored=30)
+    stored = 30
     books.settle(reservation)
-    assert (books.used, books.reserved, books.stored) == (30, 0, 30)
+    books.settle(reservation)
+    assert (books.used, books.reserved) == (30, 0)
 
 
 def test_what_is_for_single_credentials_has_a_limit_of_its_own() -> None:
-    books = Room(max_size=1000, min_free=0, stored=60)
-    books.limit_partitions(100, lambda: 60)
+    books = room(max_size=1000, stored=lambda: 60, partition_bytes=lambda: 60)
     shared, mine = books.reserve(), books.reserve(personal=True)
     shared.size, mine.size = 500, 30
     assert books.spare(shared, 5000, 8) == 8
