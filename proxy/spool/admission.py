@@ -12,12 +12,13 @@ from proxy.spool import calls
 from proxy.spool.bodies import Bodies
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.eviction import Candidate, choose
-from proxy.spool.room import Reservation, Room
+from proxy.spool.room import BLOCK, Need, Reservation, Room, footprint
 
 EVICTION_BATCH = 64
 OWN_ROOM = 4 << 20
 """Bytes, but at most a quarter of the disk, that no object gets: without room for its log, the index could not even
-forget one.
+forget one.  That log has 1 MiB before it is written back, and one transaction (index.ROWS) adds another at most; what
+it is written back into grows with the rows of the objects that arrive between two measurements, 1 to 2 KiB each.
 """
 MEASURE_INTERVAL = 1.0
 """Seconds for which our own reckoning of the disk's free space is believed."""
@@ -58,20 +59,21 @@ class Admission:
         async with self._admitting:
             spare = self._room.spare(reservation, more, spare)
             await self._measure()
-            while (need := self._room.shortfall(more)) > 0:
+            while not (need := self._room.need(more)).met:
                 if await self._drop_unfinished():
                     continue
-                victims = await self._victims(need) if need <= self._evictable() else []
+                victims = await self._victims(need) if self._can_meet(need) else []
                 if not victims:
-                    raise SpoolFull(f"the spool {self._root} is full: {need} bytes are missing")
+                    missing = max(need.bytes, need.blocks)
+                    raise SpoolFull(f"the spool {self._root} is full: {missing} bytes are missing")
                 await self._remove(victims)
                 self.evictions += len(victims)
-            reservation.size = size + min(spare, -need)
+            reservation.size = size + min(spare, -need.bytes, -need.blocks)
 
     async def shrink(self, size: int) -> None:
         """Evict so many bytes, whatever the books say: a quota, say, knows better.  Raises SpoolError."""
         async with self._admitting:
-            victims = await self._victims(size)
+            victims = await self._victims(Need(0, size))
             await self._remove(victims)
             self.evictions += len(victims)
 
@@ -90,12 +92,15 @@ class Admission:
         self._room.free = disk.f_bavail * disk.f_frsize - max(0, own - self._room.min_free)
         self._measured = time.monotonic()
 
-    def _evictable(self) -> int:
-        """Bytes of what is stored and not being read."""
-        in_use = sum(size for name, size in self._bodies.sizes_in_use() if not self._catalogue.hides(name))
-        return self._room.stored() - in_use
+    def _can_meet(self, need: Need) -> bool:
+        """Would that be met if all went that is stored and not being read?"""
+        stored, count = self._catalogue.usage()
+        in_use = [size for name, size in self._bodies.sizes_in_use() if not self._catalogue.hides(name)]
+        # How many blocks it all takes nobody has counted; it is at least the bytes, and the block of each head.
+        evictable = stored + count * BLOCK - sum(map(footprint, in_use))
+        return need.bytes <= stored - sum(in_use) and need.blocks <= evictable
 
-    async def _victims(self, need: int) -> list[Candidate]:
+    async def _victims(self, need: Need) -> list[Candidate]:
         """Whom to evict.  Good until the next await: then somebody may have begun to read one of them."""
         oldest = await self._catalogue.oldest(self._bodies.in_use + EVICTION_BATCH)
         return choose(

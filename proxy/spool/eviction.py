@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from proxy.spool.entry import Entry
+from proxy.spool.room import Need
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +20,18 @@ class Candidate:
         return cls(entry.generation, entry.key, entry.length)
 
 
-def choose(oldest_first: Iterable[Candidate], need: int, *, spared: Callable[[str], bool]) -> list[Candidate]:
-    """The fewest candidates, taken in order, that give `need` bytes; fewer if there are no more.
+def choose(
+    oldest_first: Iterable[Candidate], need: Need, *, spared: Callable[[str], bool]
+) -> list[Candidate]:
+    """The fewest candidates, taken in order, that meet the `need`; fewer if there are no more.
 
     `spared` generations are passed over: unlinking a file that is open frees nothing.
     """
     chosen: list[Candidate] = []
     for candidate in oldest_first:
-        if need <= 0:
+        if need.met:
             break
         if not spared(candidate.generation):
             chosen.append(candidate)
-            need -= candidate.size
+            need = need.without(candidate.size)
     return chosen

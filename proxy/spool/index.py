@@ -6,7 +6,9 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import Final, TypeVar
 
 import apsw
 import structlog
@@ -19,6 +21,9 @@ from proxy.spool.eviction import Candidate
 
 MAX_VARIANTS = 64
 """Entries under one key.  An origin that varies by User-Agent has no end of them, and a lookup reads them all."""
+ROWS: Final = 64
+"""Rows that one transaction changes at most: on a full disk its log must have room, and nobody waits for it long."""
+T = TypeVar("T")
 _log = structlog.stdlib.get_logger("spool")
 
 
@@ -183,22 +188,25 @@ class Index:
     def remove(self, generations: Iterable[str]) -> list[Candidate]:
         """Those that were there to remove."""
         gone: list[Candidate] = []
-        with self._writer:
-            for generation in generations:
-                rows = self._writer.execute(
-                    "DELETE FROM objects WHERE generation = ? RETURNING generation, key, size", (generation,)
-                )
-                gone += _candidates(rows)
+        for some in _batches(generations):
+            with self._writer:
+                for generation in some:
+                    rows = self._writer.execute(
+                        "DELETE FROM objects WHERE generation = ? RETURNING generation, key, size",
+                        (generation,),
+                    )
+                    gone += _candidates(rows)
         return gone
 
     @mapped()
     def touch(self, used: Mapping[str, int]) -> None:
         """Record when objects were last used (microseconds since the epoch)."""
-        with self._writer:
-            self._writer.executemany(
-                "UPDATE objects SET used = ? WHERE generation = ?",
-                [(when, generation) for generation, when in used.items()],
-            )
+        for some in _batches(used.items()):
+            with self._writer:
+                self._writer.executemany(
+                    "UPDATE objects SET used = ? WHERE generation = ?",
+                    [(when, generation) for generation, when in some],
+                )
 
     @mapped()
     def oldest(self, limit: int) -> list[Candidate]:
@@ -273,6 +281,12 @@ class Index:
                     connection.close()
             except apsw.Error as error:  # it is closed all the same; what was written is in its log
                 _log.info("the index was not closed in order", why=str(error))
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while some := list(islice(rest, ROWS)):
+        yield some
 
 
 def _variants(connection: apsw.Connection, key: bytes) -> list[tuple[str, Entry | None]]:

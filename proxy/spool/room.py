@@ -7,6 +7,33 @@ from dataclasses import dataclass
 
 from proxy.errors import SpoolFull
 
+BLOCK = 4096
+"""What file systems give at least."""
+
+
+def footprint(size: int) -> int:
+    """Bytes of the disk's blocks that a body of `size` takes with its head; none where there is no body yet."""
+    return -(-size // BLOCK) * BLOCK + BLOCK if size else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """How much has to go: `bytes` of bodies, for the limit, and of their `blocks`, for the disk.
+
+    Below 0 it is how much is left.
+    """
+
+    bytes: int
+    blocks: int
+
+    @property
+    def met(self) -> bool:
+        return self.bytes <= 0 and self.blocks <= 0
+
+    def without(self, size: int) -> "Need":
+        """After a body of that size has gone."""
+        return Need(self.bytes - size, self.blocks - footprint(size))
+
 
 @dataclass(slots=True, eq=False)
 class Reservation:
@@ -56,12 +83,12 @@ class Room:
     @property
     def disk_left(self) -> int:
         """What the disk has left for more than is promised already."""
-        promised = sum(max(0, each.size - each.written) for each in self._reservations)
+        promised = sum(max(0, footprint(each.size) - footprint(each.written)) for each in self._reservations)
         return self.free - self.min_free - promised
 
-    def shortfall(self, size: int) -> int:
-        """How many bytes must go before `size` more fit; below 0: how many more would."""
-        return max(self.used + size - self.max_size, size - self.disk_left)
+    def need(self, size: int) -> Need:
+        """What must go before `size` more bytes fit."""
+        return Need(self.used + size - self.max_size, footprint(size) - self.disk_left)
 
     # Partitions
 
@@ -93,7 +120,7 @@ class Room:
     def wrote(self, reservation: Reservation, end: int) -> None:
         """A fill's file reaches `end` now."""
         if end > reservation.written:
-            self.free -= end - reservation.written
+            self.free -= footprint(end) - footprint(reservation.written)
             reservation.written = end
 
     def settle(self, reservation: Reservation) -> None:
@@ -112,5 +139,5 @@ class Room:
         self.freed(size)
 
     def freed(self, size: int) -> None:
-        """Bytes on the disk are given back to it."""
-        self.free += size
+        """A body of so many bytes is no more on the disk."""
+        self.free += footprint(size)

@@ -156,7 +156,7 @@ class FailingDisk(RuleBasedStateMachine):
                     await filling.reserve(stop)
                     await filling.write(data[start:stop], start)
                 if stop == len(data):
-                    await filling.commit(partial.entry)
+                    await filling.commit(partial.entry.completed(stop))
                 else:
                     await filling.suspend(partial.entry, stop, error, confirmed=partial.confirmed)
             except (SpoolError, BodyLost):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.errors import SpoolFull
-from proxy.spool.room import Room
+from proxy.spool.room import BLOCK, Room
 
 
 def room(
@@ -15,7 +15,7 @@ def room(
     partition_size: int = 100,
     stored: Callable[[], int] = int,
     partition_bytes: Callable[[], int] = int,
-    free: int = 10_000,
+    free: int = 1 << 20,
 ) -> Room:
     made = Room(
         max_size=max_size,
@@ -33,31 +33,32 @@ def test_everything_counts_against_the_size() -> None:
     books.reserve().size = 30
     books.linger(10)
     assert books.used == 70
-    assert books.shortfall(30) == 0
-    assert books.shortfall(31) == 1
-    assert books.shortfall(10) == -20
+    assert books.need(30).bytes == 0
+    assert books.need(31).bytes == 1
+    assert books.need(10).bytes == -20
     books.lingered(10)
     assert books.used == 60
 
 
 def test_the_disk_keeps_its_free_room_and_what_is_promised() -> None:
-    books = room(max_size=10_000, min_free=100, free=200)
-    assert books.shortfall(100) == 0
+    books = room(max_size=1 << 20, min_free=100, free=100 + 5 * BLOCK)
+    assert books.need(4 * BLOCK).blocks == 0
+    assert books.need(4 * BLOCK + 1).blocks == BLOCK, "its last byte takes a block"
     reservation = books.reserve()
-    reservation.size = 60
-    assert books.shortfall(100) == 60
+    reservation.size = BLOCK + 1
+    assert books.need(4 * BLOCK).blocks == 3 * BLOCK, "two blocks, and one for its head"
     books.wrote(reservation, 50)
-    assert books.free == 150
-    assert books.shortfall(100) == 60, "written or still to be written is the same"
+    assert books.free == 100 + 3 * BLOCK
+    assert books.need(4 * BLOCK).blocks == 3 * BLOCK, "written or still to be written is the same"
     books.wrote(reservation, 40)
     assert reservation.written == 50, "a window is written over"
 
 
 def test_what_we_delete_is_believed_to_be_free() -> None:
-    books = room(max_size=10_000, min_free=100, free=50)
-    assert books.shortfall(0) == 50
+    books = room(max_size=1 << 20, min_free=100, free=50)
+    assert books.need(0).blocks == 50
     books.freed(60)
-    assert books.shortfall(0) == -10
+    assert books.need(0).blocks == 50 - 2 * BLOCK
 
 
 def test_a_fill_that_ends_gives_back_what_it_did_not_need() -> None:

@@ -14,6 +14,7 @@ import pytest
 from proxy.errors import OriginTruncated, Overloaded, SpoolError, SpoolFull
 from proxy.spool import admission
 from proxy.spool.entry import Entry
+from proxy.spool.room import BLOCK
 from proxy.spool.shelf import Removed, Shelf
 from proxy.spool.spool import Spool
 from tests.spool.objects import (
@@ -186,21 +187,21 @@ async def test_unknown_lengths_take_no_more_than_there_is(tmp_path: Path) -> Non
 
 async def test_min_free_evicts_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = os.statvfs(tmp_path)
-    free = 3 * KIB
+    free = 7 * BLOCK
 
     def statvfs(path: object) -> os.statvfs_result:
         values = list(disk)
         values[0] = values[1] = 1
-        values[2], values[3], values[4] = 4 * KIB, free, free
+        values[2], values[3], values[4] = 16 * BLOCK, free, free
         return os.statvfs_result(values)
 
     monkeypatch.setattr(os, "statvfs", statvfs)
-    async with opened(tmp_path, min_free=KIB) as spool:
-        a = await store(spool, entry("/a"), pattern(2 * KIB))
-        await store(spool, entry("/b"), pattern(KIB))
-        assert not spool.lookup(a.key), "the disk had room for one of them only"
+    async with opened(tmp_path, min_free=4 * BLOCK) as spool:
+        a = await store(spool, entry("/a"), pattern(BLOCK))
+        await store(spool, entry("/b"), pattern(BLOCK))
+        assert not spool.lookup(a.key), "with their heads, the disk had room for one of them only"
         with pytest.raises(SpoolFull):
-            await spool.create(entry("/c"), 3 * KIB)
+            await spool.create(entry("/c"), 3 * BLOCK)
 
 
 async def test_growth_asks_the_disk_once_a_second(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
