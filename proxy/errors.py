@@ -149,9 +149,9 @@ class NotValidated(OriginError):
 
 
 class SpoolError(AdapterError):
-    """The spool folder cannot be read or written."""
+    """The spool folder cannot be read or written: that is looked after, and trying again later may help."""
 
-    status = 500
+    status = 503
     reason = "spool-error"
 
 
@@ -162,14 +162,12 @@ class BodyLost(SpoolError):
 class SpoolFull(SpoolError):
     """No room, even after eviction."""
 
-    status = 503
     reason = "spool-full"
 
 
 class SpoolSuspended(SpoolError):
     """The disk failed a moment ago, so that it is not tried now; that it did stands in the log already."""
 
-    status = 503
     reason = "spool-degraded"
 
 

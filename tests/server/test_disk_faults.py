@@ -100,12 +100,18 @@ async def well(adapter: Adapter) -> None:
 async def test_a_full_disk(origin: ScriptedOrigin, start_adapter: StartAdapter, small_disk: Path) -> None:
     for name in ("/film", "/other"):
         origin.serve(name, FILM)
-    adapter = await start_adapter(spool={"path": str(small_disk / "spool")})
+    adapter = await start_adapter(
+        spool={"path": str(small_disk / "spool")}, server={"purge_from": ["127.0.0.1"]}
+    )
     junk = small_disk / "junk"
     fill_up(junk)
     assert all("fwd" in said for said in await is_served(adapter, "/film"))
     assert "disk of the spool is full" in await told(adapter)
     assert all("spool-degraded" in said for said in await is_served(adapter, "/other"))
+    async with adapter.wire() as wire:
+        await wire.request("PURGE", "/film", (), b"")
+        refused = await wire.response()
+        assert (refused.status, refused.fields["Retry-After"]) == (503, "5"), refused.body
     junk.unlink()
     await well(adapter)
     await is_served(adapter, "/film")
