@@ -31,9 +31,11 @@ class Origin:
         self.injured = 0
         self.requests = 0
         self.port = 0
+        self._reserved: socket.socket
         self._dice = dice
         self.injure = injure
         self._server: asyncio.Server | None = None
+        self._opening = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self.add(items)
 
@@ -47,6 +49,8 @@ class Origin:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
+        self._reserved = self._bound()
+        self.port = self._reserved.getsockname()[1]
         await self.listen()
         return self
 
@@ -57,12 +61,20 @@ class Origin:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._reserved.close()
+
+    def _bound(self) -> socket.socket:
+        """Does not listen: connections are refused, and nobody else gets the port."""
+        bound = socket.socket()
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(("127.0.0.1", self.port))
+        return bound
 
     async def listen(self) -> None:
         """Take connections, on the same port each time."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, backlog=1000)
-            self.port = self._server.sockets[0].getsockname()[1]
+        async with self._opening:
+            if self._server is None:
+                self._server = await asyncio.start_server(self._connected, sock=self._bound(), backlog=1000)
 
     def refuse(self) -> None:
         """New connections are refused; those that are open stay."""
