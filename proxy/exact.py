@@ -197,8 +197,12 @@ class OriginProtocol(ResponseHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Only a good end of the connection is the end of a body without a length (RFC 9112 section 8)."""
         payload = self._payload
-        if exc is not None and payload is not None and not payload.is_eof():
-            payload.set_exception(aiohttp.ClientPayloadError(describe(exc)), exc)
+        if payload is not None and not payload.is_eof():
+            if self._due is not None:
+                self._parser = None  # it has not seen the body
+                exc = exc or ConnectionError(f"the connection ended, {self._due} bytes too early")
+            if exc is not None:
+                payload.set_exception(aiohttp.ClientPayloadError(describe(exc)), exc)
         super().connection_lost(exc)
 
     def expect_within(self, seconds: float | None) -> None:

@@ -16,7 +16,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 def keep() -> None:
     """Do not hand back at once what is free for a moment: pieces of a body come and go by the megabyte.
 
-    The system would make each page of it anew, and zero it: a third of what a fill costs at its beginning.
+    The system would have to find each page of it anew, and to zero it.
     """
     if _option is not None:
         _option(_MMAP_THRESHOLD, KEPT)
