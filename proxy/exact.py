@@ -25,7 +25,7 @@ from proxy.semantics.fields import Fields, joined, parse_digits, serialize_head
 _END_OF_HEAD = re.compile(rb"\n\r?\n")  # the parser takes a bare LF from an origin (RFC 9112 section 2.2)
 
 READ_SIZE = 1 << 20
-"""Bytes the client buffers per response: large reads make a fill three times cheaper than 64 KiB ones."""
+"""Bytes read at once of what is to be stored: from 64 KiB at once, a fill costs three times as much."""
 
 InterimHandler = Callable[[int, str, Fields], None]
 """Told of each 1xx but 101: status, reason, fields."""
@@ -35,7 +35,7 @@ InterimHandler = Callable[[int, str, Fields], None]
 class OriginRequest:
     """What to send, to the byte.  `fields` are complete (`Host` included) but for the body's framing.
 
-    At most about twice `read_size` bytes of the response are held before somebody reads them.
+    At most `read_size` bytes of the response are read at once, and half as many more held before somebody takes them.
     """
 
     method: str
@@ -80,14 +80,20 @@ class OriginProtocol(ResponseHandler):
         self._last_head: RawResponseMessage | None = None
         self._due: int | None = None  # of the body; None where it has no length, or where we cannot count
 
-    def begin(self, method: str) -> None:
-        """A request goes out."""
+    def begin(self, method: str, read_size: int) -> None:
+        """A request goes out, whose response is read so many bytes at once."""
         self.requests += 1
         self._is_mute = True
         self._awaits_head = False
         self._idle = False
         self._method = method
         self._in_head, self._head_end, self._last_head, self._due = True, b"", None, None
+        self.read_at_once(read_size)
+
+    def read_at_once(self, size: int) -> None:
+        """From now on, read so many bytes from the socket, if there are."""
+        if self.transport is not None:
+            self.transport.max_size = size  # type: ignore[attr-defined]  # asyncio's own
 
     def _rest(self) -> None:
         self._idle = True
@@ -110,10 +116,20 @@ class OriginProtocol(ResponseHandler):
             data = data[:-surplus]
         if self._due is not None:
             self._due -= len(data)
-        if data:
+        if data and self._due is not None and self._payload is not None:
+            self._hand_on(data, self._payload)
+        elif data:
             super().data_received(data)
         elif surplus > 0 and self.transport is not None:
             self.transport.close()
+
+    def _hand_on(self, data: bytes, payload: aiohttp.StreamReader) -> None:
+        """Some of a body whose length is known: the parser would find out no more about it, and copy it."""
+        self._reschedule_timeout()
+        payload.feed_data(data)
+        if not self._due:
+            self._parser = None  # it waits for the body still; the next response has its own
+            payload.feed_eof()
 
     def _without_head(self, data: bytes) -> bytes:
         """Hand heads on to the parser, each by itself; the rest is body."""
@@ -181,8 +197,12 @@ class OriginProtocol(ResponseHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Only a good end of the connection is the end of a body without a length (RFC 9112 section 8)."""
         payload = self._payload
-        if exc is not None and payload is not None and not payload.is_eof():
-            payload.set_exception(aiohttp.ClientPayloadError(describe(exc)), exc)
+        if payload is not None and not payload.is_eof():
+            if self._due is not None:
+                self._parser = None  # it has not seen the body
+                exc = exc or ConnectionError(f"the connection ended, {self._due} bytes too early")
+            if exc is not None:
+                payload.set_exception(aiohttp.ClientPayloadError(describe(exc)), exc)
         super().connection_lost(exc)
 
     def expect_within(self, seconds: float | None) -> None:
@@ -219,7 +239,7 @@ class ExactRequest(aiohttp.ClientRequest):
         exact = sending.request
         protocol = conn.protocol
         assert isinstance(protocol, OriginProtocol)
-        protocol.begin(exact.method)
+        protocol.begin(exact.method, exact.read_size)
         if not _may_be_shared(exact):
             protocol.force_close()
         fields = CIMultiDict(exact.fields)

@@ -77,11 +77,13 @@ class OriginResponse:
             return await content.readany()
 
     def read_ahead(self, size: int) -> None:
-        """From now on, hold at most about twice `size` bytes of the body before somebody reads them."""
-        content = self._response.content
+        """From now on, read at most `size` bytes at once, and hold half as many more before somebody takes them."""
+        content, connection = self._response.content, self._response.connection
         if content.is_eof():
             return
-        content._low_water, content._high_water = size, 2 * size
+        if connection is not None and isinstance(connection.protocol, OriginProtocol):
+            connection.protocol.read_at_once(size)
+        content._low_water, content._high_water = _marks(size)
         if content._size > content._high_water:
             content._protocol.pause_reading()
 
@@ -183,7 +185,7 @@ class Origin:
                     headers=CIMultiDict(request.fields),
                     data=request.body,
                     allow_redirects=False,
-                    read_bufsize=request.read_size,
+                    read_bufsize=_marks(request.read_size)[0],
                 )
         finally:
             sending_now.reset(token)
@@ -210,6 +212,14 @@ class Origin:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+def _marks(read_size: int) -> tuple[int, int]:
+    """How few bytes of a body we hold when reading goes on, and how many when it pauses.
+
+    It pauses soon, for more to be there at once when it goes on.  aiohttp makes the second twice the first.
+    """
+    return read_size // 4, read_size // 2
 
 
 def _kind(method: str) -> str:

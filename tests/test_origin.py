@@ -161,12 +161,20 @@ async def test_a_slow_reader_does_not_count_as_an_idle_origin(origin: ScriptedOr
     await client.close()
 
 
+async def test_a_body_of_known_length_ends_there_or_too_early(client: Origin, origin: ScriptedOrigin) -> None:
+    origin.on("/whole", [Head(200, {"Content-Length": "8"}), Body(b"some"), Body(b"body"), Cut()])
+    assert await whole(client, get("/whole")) == b"somebody"
+    origin.on("/less", [Head(200, {"Content-Length": "8"}), Body(b"some"), Cut()])
+    with pytest.raises(OriginTruncated, match="the connection ended, 4 bytes too early"):
+        await whole(client, get("/less"))
+
+
 async def test_read_size_limits_what_is_held(client: Origin, origin: ScriptedOrigin) -> None:
     size = 32 << 20
     origin.on("/x", [Head(200, {"Content-Length": str(size)}), Body(memoryview(bytes(size)))])
     response = await client.fetch(OriginRequest("GET", "/x", FIELDS, read_size=64 << 10))
     await asyncio.sleep(0.2)
-    assert len(await response.read()) <= 2 * (64 << 10) + (256 << 10)  # and one read from the socket
+    assert len(await response.read()) <= 96 << 10
     response.close()
 
 
@@ -177,10 +185,10 @@ async def test_reading_ahead_can_be_limited_later(client: Origin, origin: Script
     response.read_ahead(64 << 10)
     await asyncio.sleep(0.2)
     received = len(await response.read())
-    assert received <= 2 * (64 << 10) + (256 << 10)
+    assert received <= (1 << 20) + (96 << 10), "one read may have been before"
     while data := await response.read():
         received += len(data)
-        assert len(data) <= 2 * (64 << 10) + (256 << 10)
+        assert len(data) <= 96 << 10
     assert received == size
     response.close()
 

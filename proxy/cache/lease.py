@@ -12,8 +12,8 @@ from proxy.semantics.fields import Fields, end_to_end, format_http_date
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
 
-PASSING_READ_AHEAD = 64 << 10
-"""Bytes read ahead of a client whose answer is not stored: it may be slow, and one of many."""
+PASSING_READ_AHEAD = 256 << 10
+"""Bytes read at once, ahead of a client whose answer is not stored: it may be slow, and one of many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A plan and the source of its bytes, onto the socket: at the client's speed, and cut off where it falls short."""
 
+import asyncio
 from typing import assert_never
 
 from proxy.cache.sources import Source
@@ -10,6 +11,8 @@ from proxy.server.exchange import Exchange
 
 WINDOW = 256 << 10
 """Bytes sent at a time: what one reader may hold in memory, and the progress that `send_idle` asks for."""
+TURN = 1 << 20
+"""Bytes of a file sent at a time.  They touch no memory of ours; but after so many it is others' turn."""
 SENDFILE_FROM = 64 << 10
 """Below this many bytes, reading and writing is cheaper than setting up a sendfile."""
 
@@ -40,17 +43,20 @@ async def deliver(plan: ResponsePlan, source: Source, exchange: Exchange, now: i
 async def _send(source: Source, exchange: Exchange, start: int, stop: int) -> None:
     by_file = stop - start >= SENDFILE_FROM and exchange.can_send_files()
     while start < stop:
-        available = min(await source.wait(start), stop, start + WINDOW)
-        if available <= start:
-            raise OriginTruncated(f"the body ends at {available}, {stop - start} bytes too early")
+        there = min(await source.wait(start), stop)
+        if there <= start:
+            raise OriginTruncated(f"the body ends at {there}, {stop - start} bytes too early")
         file = source.file if by_file else None
-        if file is not None and available - start >= SENDFILE_FROM:
+        if file is not None and there - start >= SENDFILE_FROM:
             if exchange.can_be_taken_back:  # can it be read at all?
                 await source.read(start, start + 1)
-            await exchange.send_file(file, start, available)
-            start = available
+            until = min(there, start + TURN)
+            await exchange.send_file(file, start, until)
+            start = until
+            if start < there:
+                await asyncio.sleep(0)
         else:
-            data = await source.read(start, available)
+            data = await source.read(start, min(there, start + WINDOW))
             await exchange.write(data)
             start += len(data)
 

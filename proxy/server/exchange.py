@@ -6,6 +6,7 @@ already.
 """
 
 import asyncio
+import os
 import socket
 from http import HTTPStatus
 from typing import Protocol, cast
@@ -22,6 +23,8 @@ COALESCE = 32 << 10
 """A first piece of body up to this many bytes leaves in one packet train with the head."""
 HEAD_DELAY = 0.01
 """Seconds that a head waits for the body's first bytes."""
+WINDOW = 256 << 10
+"""Bytes of a file that a slow client is sent at a time."""
 
 
 class Line(Protocol):
@@ -136,10 +139,22 @@ class Exchange:
         await self._send(head + data if head else data)
 
     async def send_file(self, body: Body, start: int, stop: int) -> None:
-        """Send the bytes [start, stop) of a file without touching them.  Raises as `write` does, and BodyLost."""
-        body.check()
+        """Send the bytes [start, stop) of a file without touching them.  The loop waits for no disk: what is not in
+        memory is brought there.  Raises as `write` does, and BodyLost.
+        """
+        await body.bring(start, stop)
         await self._flush_head()
         transport = self._transport()
+        body.check()
+        at = start + _send_now(transport, body, start, stop)
+        while at < stop:
+            until = min(at + WINDOW, stop)
+            await body.bring(at, until)  # it may have gone while the client took its time
+            at += await self._send_patiently(transport, body, at, until)
+        self.body_bytes += at - start
+
+    async def _send_patiently(self, transport: asyncio.Transport, body: Body, start: int, stop: int) -> int:
+        """At the client's speed; how many bytes that were."""
         try:
             async with self._patience():
                 sent = await asyncio.get_running_loop().sendfile(
@@ -152,11 +167,11 @@ class Exchange:
         except asyncio.SendfileNotAvailableError:
             # asyncio's word for every failure of the first call: the client has gone, the disk is broken, or the
             # file system has no sendfile.  Reading and writing tells which.
-            await self.write(await body.read(start, stop))
-            return
-        self.body_bytes += sent
-        if sent != stop - start:
+            await self._send(await body.read(start, stop))
+            return stop - start
+        if not sent:
             raise ConnectionAbortedError("the spool's file is shorter than promised")
+        return sent
 
     async def finish(self) -> None:
         """The answer is whole."""
@@ -261,6 +276,18 @@ class Exchange:
 
     async def write_eof(self) -> None:
         """Nothing is left to write."""
+
+
+def _send_now(transport: asyncio.Transport, body: Body, start: int, stop: int) -> int:
+    """What the socket takes at once, mostly all: asyncio would register and unregister it for that, which costs as
+    much as the sending.  Why it took nothing is found out by who tries again.
+    """
+    if transport.get_write_buffer_size():
+        return 0
+    try:
+        return os.sendfile(transport.get_extra_info("socket").fileno(), body.fileno(), start, stop - start)
+    except OSError:
+        return 0
 
 
 def _phrase(status: int) -> str:

@@ -11,7 +11,7 @@ import structlog
 
 from proxy.config import Config
 from proxy.errors import AdapterError
-from proxy.server import logs
+from proxy.server import logs, memory
 from proxy.server.app import start
 
 _log = structlog.stdlib.get_logger("service")
@@ -21,6 +21,7 @@ def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the process' exit status."""
     listener = logs.configure(level=config.logging.level, style=config.logging.format)
     _raise_descriptor_limit()
+    memory.keep()
     status = 1
     try:
         status = asyncio.run(_serve(config))

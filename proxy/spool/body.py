@@ -11,6 +11,8 @@ from typing import TypeVar
 from proxy.errors import BodyLost, SpoolError
 from proxy.spool import calls
 from proxy.spool.checksum import Checksum, read_checksum
+from proxy.spool.residence import WINDOW, Residence
+from proxy.spool.threads import Threads
 
 R = TypeVar("R")
 
@@ -29,9 +31,10 @@ class Body:
 
     mode = "rb"
 
-    def __init__(self, fd: int, disk: Executor) -> None:
+    def __init__(self, fd: int, threads: Threads) -> None:
         self._fd = fd
-        self._disk = disk
+        self._threads = threads
+        self._residence = Residence(fd)
         self._holders = 1
         self._broken = False
         self._condemned = False
@@ -84,7 +87,7 @@ class Body:
             self._on_idle()
         elif self._holders == 0 and self._unlinked:
             # The last descriptor of a nameless file: closing it frees its blocks, which takes time.
-            closing = asyncio.get_running_loop().run_in_executor(self._disk, calls.close, self._fd)
+            closing = asyncio.get_running_loop().run_in_executor(self._threads.filing, calls.close, self._fd)
             closing.add_done_callback(lambda _: self._on_gone())
         elif self._holders == 0:
             calls.close(self._fd)
@@ -125,7 +128,7 @@ class Body:
         try:
             data: bytes | bytearray | None = self._read_cached(start, stop)
             if data is None:
-                data = await self._in_thread(_read_all, self._fd, start, stop)
+                data = await self._in_thread(self._threads.reading, _read_all, self._fd, start, stop)
         except OSError as error:
             self._broken = True
             raise BodyLost(f"cannot read the spool: {error.strerror}") from error
@@ -135,6 +138,28 @@ class Body:
         self.check()  # it may have waited
         return data
 
+    async def bring(self, start: int, stop: int) -> None:
+        """Have the bytes [start, stop) in the page cache, for the loop to send the file without waiting for the disk.
+        A thread waits, where they are not there.  Raises BodyLost.
+        """
+        self.check()
+        for at in range(start, stop, WINDOW):
+            until = min(at + WINDOW, stop)
+            try:
+                is_there = self._residence.holds(at, until) or await self._fetched(at, until)
+            except OSError as error:
+                self._broken = True
+                raise BodyLost(f"cannot read the spool: {error.strerror}") from error
+            if not is_there:
+                self._broken = True
+                raise BodyLost(f"body file is shorter than its {stop} bytes")
+
+    async def _fetched(self, start: int, stop: int) -> bool:
+        is_there = await self._in_thread(self._threads.reading, self._residence.bring, start, stop)
+        if is_there:
+            self._residence.note(start, stop)
+        return is_there
+
     async def write(self, data: bytes, offset: int, before: Checksum | None = None) -> Checksum | None:
         """Put all of `data` at `offset`; the checksum up to its end, if that of all `before` it is known.
 
@@ -143,23 +168,27 @@ class Body:
         assert offset >= 0
         assert before is None or before.length == offset
         try:
-            return await self._in_thread(_write_summed, self._fd, data, offset, before)
+            checksum = await self._in_thread(
+                self._threads.writing, _write_summed, self._fd, data, offset, before
+            )
         except OSError as error:
             raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
+        self._residence.note(offset, offset + len(data))
+        return checksum
 
     async def checksum(self, length: int, known: Checksum | None = None) -> Checksum:
         """That of the first `length` bytes, which are read for it from where it is `known` on.  Raises BodyLost."""
         try:
-            checksum = await self._in_thread(read_checksum, self._fd, length, known)
+            checksum = await self._in_thread(self._threads.filing, read_checksum, self._fd, length, known)
         except OSError as error:
             raise BodyLost(f"cannot read the spool: {error.strerror}") from error
         if checksum.length != length:
             raise BodyLost(f"body file is shorter than its {length} bytes")
         return checksum
 
-    async def _in_thread(self, work: Callable[..., R], *args: object) -> R:
+    async def _in_thread(self, pool: Executor, work: Callable[..., R], *args: object) -> R:
         self.hold()  # whoever is cancelled must not close the descriptor under the thread
-        working = asyncio.get_running_loop().run_in_executor(self._disk, partial(work, *args))
+        working = asyncio.get_running_loop().run_in_executor(pool, partial(work, *args))
         working.add_done_callback(self._let_go)
         return await asyncio.shield(working)
 

@@ -1,7 +1,6 @@
 """Objects on their way in: room is made, files are opened, and what is whole is published."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import ParamSpec, Protocol, TypeVar
 
 from proxy.errors import OriginTruncated, SpoolError, SpoolFull
@@ -18,6 +17,7 @@ from proxy.spool.leaving import Leaving
 from proxy.spool.partials import Partial, Partials
 from proxy.spool.purges import Purges
 from proxy.spool.room import Reservation, Room
+from proxy.spool.threads import Threads
 from proxy.spool.upkeep import PROOF, Upkeep
 from proxy.spool.whole import whole
 
@@ -45,7 +45,7 @@ class Intake:
         partials: Partials,
         upkeep: Upkeep,
         room: Room,
-        disk: Executor,
+        threads: Threads,
         on_disk: OnDisk,
     ) -> None:
         self._paths = paths
@@ -58,7 +58,7 @@ class Intake:
         self._upkeep = upkeep
         self._condition = upkeep.condition
         self._room = room
-        self._disk = disk
+        self._threads = threads
         self._on_disk = on_disk
 
     async def create(self, entry: Entry, length: int) -> Filling:
@@ -92,7 +92,7 @@ class Intake:
 
     def _enter(self, files: FillingFiles, reservation: Reservation) -> Filling:
         filling = Filling(
-            self, self._admission.grow, self._partials.keep, files, reservation, Body(files.fd, self._disk)
+            self, self._admission.grow, self._partials.keep, files, reservation, Body(files.fd, self._threads)
         )
         self._purges.enter(filling)
         return filling

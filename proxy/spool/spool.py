@@ -3,7 +3,7 @@
 import asyncio
 import errno
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,13 +30,13 @@ from proxy.spool.purges import Purges
 from proxy.spool.room import Room
 from proxy.spool.shelf import Shelf
 from proxy.spool.takeover import take_over
+from proxy.spool.threads import Threads
 from proxy.spool.upkeep import Upkeep
 from proxy.spool.whole import whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DISK_THREADS = 8
 OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 _log = structlog.stdlib.get_logger("spool")
@@ -67,18 +67,18 @@ class Spool:
             stored=self._catalogue.stored,
             partition_bytes=shelf.partition_bytes,
         )
-        self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
+        self._threads = Threads()
         self._bodies = Bodies(self._open_file)
         self._guard = Guard()
         self._leaving = Leaving(room, self._catalogue, self._bodies)
         self._purges = Purges(self._catalogue, self)
-        self.partials = Partials(self._disk)
+        self.partials = Partials(self._threads.filing)
         self._admission = Admission(
             self.paths.root,
             room,
             self._catalogue,
             self._bodies,
-            self._disk,
+            self._threads.writing,
             self._leaving.remove,
             self.partials.drop_oldest,
         )
@@ -89,7 +89,7 @@ class Spool:
             self._leaving,
             self.partials,
             room,
-            self._disk,
+            self._threads.filing,
             self._purges.start,
             orderly=owned.orderly,
         )
@@ -104,7 +104,7 @@ class Spool:
             self.partials,
             self._upkeep,
             room,
-            self._disk,
+            self._threads,
             self._on_disk,
         )
         for files in owned.unfinished:
@@ -177,13 +177,13 @@ class Spool:
 
     async def _open_file(self, entry: Entry) -> Body:
         try:
-            fd = await self._on_disk(self._shelf.open, entry)
+            fd = await self._run(self._threads.reading, partial(self._shelf.open, entry))
         except OSError as error:
             if error.errno in OUT_OF_DESCRIPTORS:
                 raise Overloaded(f"cannot open the body of {entry.label}: {error.strerror}") from error
             await self.drop([entry])
             raise SpoolError(f"lost the body of {entry.label}: {error.strerror}") from error
-        return Body(fd, self._disk)
+        return Body(fd, self._threads)
 
     def usage(self) -> tuple[int, int]:
         """Bytes and objects that are stored complete."""
@@ -332,15 +332,18 @@ class Spool:
         except SpoolError as error:
             _log.error("the spool was not closed in order", why=str(error))
             orderly = False
-        await asyncio.to_thread(self._disk.shutdown)
+        await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self._upkeep.release, orderly=orderly)
 
     async def _on_disk(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run blocking file work in a thread.  OSError passes through as it is."""
-        loop, job = asyncio.get_running_loop(), partial(work, *args, **kwargs)
+        return await self._run(self._threads.filing, partial(work, *args, **kwargs))
+
+    async def _run(self, pool: Executor, job: Callable[[], R]) -> R:
+        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._disk, job)
+            return await loop.run_in_executor(pool, job)
         except OSError as error:
             if error.errno not in OUT_OF_DESCRIPTORS or not self._bodies.close_idle():
                 raise
-            return await loop.run_in_executor(self._disk, job)
+            return await loop.run_in_executor(pool, job)

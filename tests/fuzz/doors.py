@@ -182,7 +182,7 @@ def _response_seen(pieces: list[bytes], method: str, lost: Exception | None) -> 
     request = OriginRequest(method, "/", CIMultiDict({"Host": "h"}))
     token = sending_now.set(Sending(request, 60))
     try:
-        protocol.begin(method)
+        protocol.begin(method, 1 << 20)
         protocol.set_response_params(
             skip_payload=method == "HEAD",
             read_until_eof=True,

@@ -2,20 +2,21 @@
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from proxy.errors import SpoolError
 from proxy.spool.body import Body
+from proxy.spool.threads import Threads
 from tests.spool.objects import MIB, eventually, pattern
 
 
 @pytest.fixture
-def disk() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as executor:
-        yield executor
+def threads() -> Iterator[Threads]:
+    pools = Threads()
+    yield pools
+    pools.shutdown()
 
 
 def is_open(fd: int) -> bool:
@@ -33,8 +34,8 @@ def fd(tmp_path: Path) -> Iterator[int]:
     assert not is_open(descriptor)
 
 
-async def test_bytes_go_in_and_come_out(fd: int, disk: ThreadPoolExecutor) -> None:
-    body = Body(fd, disk)
+async def test_bytes_go_in_and_come_out(fd: int, threads: Threads) -> None:
+    body = Body(fd, threads)
     await body.write(pattern(MIB), 0)
     await body.write(b"xyz", 5)
     assert await body.read(3, 10) == pattern(MIB)[3:5] + b"xyz" + pattern(MIB)[8:10]
@@ -46,10 +47,8 @@ async def test_bytes_go_in_and_come_out(fd: int, disk: ThreadPoolExecutor) -> No
     body.release()
 
 
-async def test_intact_means_named_and_of_that_length(
-    fd: int, disk: ThreadPoolExecutor, tmp_path: Path
-) -> None:
-    body = Body(fd, disk)
+async def test_intact_means_named_and_of_that_length(fd: int, threads: Threads, tmp_path: Path) -> None:
+    body = Body(fd, threads)
     await body.write(b"abc", 0)
     assert body.intact(3)
     assert not body.intact(2)
@@ -58,8 +57,8 @@ async def test_intact_means_named_and_of_that_length(
     body.release()
 
 
-async def test_each_hold_is_released_once(fd: int, disk: ThreadPoolExecutor) -> None:
-    body = Body(fd, disk)
+async def test_each_hold_is_released_once(fd: int, threads: Threads) -> None:
+    body = Body(fd, threads)
     assert not body.shared
     assert body.hold().shared
     body.release()
@@ -70,8 +69,8 @@ async def test_each_hold_is_released_once(fd: int, disk: ThreadPoolExecutor) -> 
         body.release()
 
 
-async def test_its_keeper_hears_when_it_is_idle(fd: int, disk: ThreadPoolExecutor) -> None:
-    body, idle = Body(fd, disk), []
+async def test_its_keeper_hears_when_it_is_idle(fd: int, threads: Threads) -> None:
+    body, idle = Body(fd, threads), []
     body.kept(lambda: idle.append(1))
     body.hold()
     body.hold()
@@ -83,8 +82,8 @@ async def test_its_keeper_hears_when_it_is_idle(fd: int, disk: ThreadPoolExecuto
     body.release()
 
 
-async def test_an_unlinked_file_is_freed_in_a_thread(fd: int, disk: ThreadPoolExecutor) -> None:
-    body, gone = Body(fd, disk), []
+async def test_an_unlinked_file_is_freed_in_a_thread(fd: int, threads: Threads) -> None:
+    body, gone = Body(fd, threads), []
     body.hold()
     body.unlinked(lambda: gone.append(1))
     body.release()

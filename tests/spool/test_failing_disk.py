@@ -76,7 +76,7 @@ class FailingDisk(RuleBasedStateMachine):
         self.loop.run_until_complete(asyncio.gather(*running, return_exceptions=True))
         spool = self.spool
         spool._catalogue._thread.shutdown()
-        spool._disk.shutdown()
+        spool._threads.shutdown()
         for body in spool._bodies.pop_all():
             os.close(body.fileno())
         spool._shelf._index.close()

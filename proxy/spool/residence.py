@@ -1,0 +1,81 @@
+"""What of a file lies in the page cache: who sends that to a socket, waits for no disk."""
+
+import errno
+import os
+import time
+from typing import Final
+
+from proxy.spool import calls
+
+UNIT: Final = 64 << 10
+"""Bytes that are told apart."""
+WINDOW: Final = 256 << 10
+"""The most bytes that are asked about at once."""
+REMEMBERED: Final = 1.0
+"""Seconds for which what was found there, or has just been read or written, needs no second look."""
+
+_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere nobody can tell
+_scratch = memoryview(bytearray(WINDOW + 2 * UNIT))
+"""For bytes of which nobody wants more than to know that they are there.  Only the loop's thread writes here."""
+
+
+class Residence:
+    """Of one file.
+
+    A read that is not to wait tells it, and reads all of it: memory is reclaimed, and a disk read ahead, in pieces
+    of a few KiB.  That takes 10 us for a window, so that what was found is remembered for a moment.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._there: set[int] = set()
+        self._since = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Residence fd={self._fd} remembered={len(self._there)}>"
+
+    def holds(self, start: int, stop: int) -> bool:
+        """Are the bytes [start, stop), at most WINDOW of them, there?  No, where the file system cannot tell.
+
+        Raises OSError.
+        """
+        assert start < stop <= start + WINDOW
+        units = _units(start, stop)
+        if self._remembered().issuperset(units):
+            return True
+        if not _NOWAIT:
+            return False
+        begin, end = units.start * UNIT, units.stop * UNIT
+        try:
+            count = calls.preadv(self._fd, [_scratch[: end - begin]], begin, _NOWAIT)
+        except OSError as error:
+            if error.errno in {errno.EAGAIN, errno.EOPNOTSUPP}:  # not there; a tmpfs
+                return False
+            raise
+        if begin + count < stop:
+            return False
+        self._there.update(units)
+        return True
+
+    def note(self, start: int, stop: int) -> None:
+        """Somebody has just read or written the bytes [start, stop), and what lies about them."""
+        self._remembered().update(_units(start, stop))
+
+    def bring(self, start: int, stop: int) -> bool:
+        """Wait for the disk; whether there are so many bytes.  Belongs on a thread.  Raises OSError."""
+        units = _units(start, stop)
+        at, end = units.start * UNIT, units.stop * UNIT
+        while at < end and (piece := calls.pread(self._fd, end - at, at)):
+            at += len(piece)
+        return at >= stop
+
+    def _remembered(self) -> set[int]:
+        now = time.monotonic()
+        if now - self._since > REMEMBERED:
+            self._there.clear()
+            self._since = now
+        return self._there
+
+
+def _units(start: int, stop: int) -> range:
+    return range(start // UNIT, -(-stop // UNIT))
