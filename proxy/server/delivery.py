@@ -9,7 +9,9 @@ from proxy.semantics.ranges import Slice
 from proxy.server.exchange import Exchange
 
 WINDOW = 256 << 10
-"""Bytes sent at a time: what one reader may hold in memory, and the progress that `send_idle` asks for."""
+"""Bytes of a file sent at a time: the progress that `send_idle` asks for."""
+PIECE = 64 << 10
+"""Bytes read and written at a time: what one reader may hold in memory."""
 SENDFILE_FROM = 64 << 10
 """Below this many bytes, reading and writing is cheaper than setting up a sendfile."""
 
@@ -50,13 +52,18 @@ async def _send(source: Source, exchange: Exchange, start: int, stop: int) -> No
             await exchange.send_file(file, start, available)
             start = available
         else:
-            data = await source.read(start, available)
-            await exchange.write(data)
-            start += len(data)
+            start += await _copy(source, exchange, start, available)
 
 
 async def _send_rest(source: Source, exchange: Exchange, start: int) -> None:
     while (available := await source.wait(start)) > start:
-        data = await source.read(start, min(available, start + WINDOW))
-        await exchange.write(data)
-        start += len(data)
+        start += await _copy(source, exchange, start, available)
+
+
+async def _copy(source: Source, exchange: Exchange, start: int, stop: int) -> int:
+    """Write a piece, and forget it before the client has taken it; how many bytes that were."""
+    data = await source.read(start, min(stop, start + PIECE))
+    count, writing = len(data), exchange.write(data)
+    del data
+    await writing
+    return count

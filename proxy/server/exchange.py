@@ -133,7 +133,9 @@ class Exchange:
         if head and len(data) > COALESCE:
             await self._writer.write(head, drain=False)
             head = b""
-        await self._send(head + data if head else data)
+        await self._writer.write(head + data if head else data, drain=False)
+        del data  # it can be large, and the client slow
+        await self._taken()
 
     async def send_file(self, body: Body, start: int, stop: int) -> None:
         """Send the bytes [start, stop) of a file without touching them.  Raises as `write` does, and BodyLost."""
@@ -226,10 +228,11 @@ class Exchange:
 
     async def _flush_head(self) -> None:
         if head := self._take_head():
-            await self._send(head)
+            await self._writer.write(head, drain=False)
+            await self._taken()
 
-    async def _send(self, data: bytes | bytearray) -> None:
-        await self._writer.write(data, drain=False)
+    async def _taken(self) -> None:
+        """Wait until the client has taken enough."""
         if self.request.protocol.writing_paused:
             async with self._patience():
                 await self._writer.drain()
