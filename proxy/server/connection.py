@@ -1,6 +1,7 @@
 """aiohttp's server, where its answer to a broken request would not be ours, and where it would wait for ever."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -107,7 +108,8 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
         transport.max_size = READ_SIZE  # type: ignore[attr-defined]  # asyncio's own; else four times that
-        transport.set_write_buffer_limits(WRITTEN_AHEAD)
+        is_plain = transport.get_extra_info("sslcontext") is None
+        transport.set_write_buffer_limits(WRITTEN_AHEAD if is_plain else sys.maxsize)  # TLS sees to it itself
         self._time_head(True)
 
     def connection_lost(self, exc: BaseException | None) -> None:
