@@ -4,10 +4,13 @@ import errno
 import os
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,6 +152,72 @@ def test_addresses() -> None:
     )
     assert list(map(str, settings.server.listen)) == ["localhost:80", "[::1]:0", "unix:/run/a.sock"]
     assert config(ORIGIN + "admin: {listen: null}").admin.listen is None
+
+
+TLS = "tls: {certificate: /c.pem, key: /k.pem}"
+
+
+def test_tls_and_plain_addresses() -> None:
+    server = config(
+        f"{ORIGIN}server: {{listen: ['0.0.0.0:80', 'https://0.0.0.0:443', 'HTTPS://[::1]:8443/'], {TLS}}}"
+    ).server
+    assert server.listen == (
+        TcpAddress("0.0.0.0", 80),
+        TcpAddress("0.0.0.0", 443, tls=True),
+        TcpAddress("::1", 8443, tls=True),
+    )
+    assert list(map(str, server.listen)) == ["0.0.0.0:80", "https://0.0.0.0:443", "https://[::1]:8443"]
+    assert server.tls is not None
+    assert (server.tls.certificate, server.tls.key) == ("/c.pem", "/k.pem")
+
+
+@pytest.mark.parametrize(
+    ("server", "message"),
+    [
+        (
+            "listen: 'https://0.0.0.0:443'",
+            (
+                "2:18 server.listen[0]: https://0.0.0.0:443 needs a certificate; "
+                "write  server: {tls: {certificate: FILE, key: FILE}}"
+            ),
+        ),
+        (
+            TLS,
+            (
+                "2:15 server.tls: is for listeners given as https://, and there is none; "
+                "write  listen: https://0.0.0.0:8443"
+            ),
+        ),
+        (
+            "listen: 'https://a:1', tls: {certificate: x}",
+            "2:38 server.tls.key: is missing; write its file, such as  key: /etc/range-adapter/tls/privkey.pem",
+        ),
+        (
+            "listen: 'https://a:1', tls: {ssl_certificate: x, key: y, certificate: z}",
+            "2:39 server.tls.ssl_certificate: unknown key 'ssl_certificate'; did you mean 'certificate'?",
+        ),
+        ("listen: 'http://a:1'", "2:18 server.listen: plain HTTP takes no scheme; write a:1"),
+        (
+            "listen: 'spdy://a:1'",
+            "2:18 server.listen: cannot listen for spdy://; write https://0.0.0.0:8443, or host and port alone",
+        ),
+        (
+            "listen: 'https://unix:/run/a'",
+            "2:18 server.listen: a Unix socket takes no TLS; write it without https://",
+        ),
+        (
+            f"listen: ['a:1', 'https://a:1'], {TLS}",
+            "2:26 server.listen[1]: https://a:1 is taken by a:1; choose another port",
+        ),
+    ],
+)
+def test_faults_of_tls(server: str, message: str) -> None:
+    assert faults(f"{ORIGIN}server: {{{server}}}") == [f"config.yaml:{message}"]
+
+
+def test_the_admin_listener_speaks_no_tls() -> None:
+    [fault] = faults(ORIGIN + "admin: {listen: 'https://127.0.0.1:9090'}")
+    assert "cannot listen on 'https://127.0.0.1:9090'" in fault
 
 
 @pytest.mark.parametrize(
@@ -942,6 +1011,96 @@ def test_unix_sockets_that_are_taken(tmp_path: Path) -> None:
 def test_an_address_of_another_machine(tmp_path: Path) -> None:
     [message] = ground(spool={"path": str(tmp_path)}, server={"listen": "192.0.2.1:8080"})
     assert message.endswith("is no address of this machine; write 0.0.0.0 or [::] for all that it has")
+
+
+# The certificate
+
+
+class Pem:
+    """A certificate and its key, as files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.issued = trustme.CA().issue_cert("localhost")
+        self.certificate, self.key = folder / "c.pem", folder / "k.pem"
+        self.certificate.write_bytes(self.issued.cert_chain_pems[0].bytes())
+        self.key.write_bytes(self.issued.private_key_pem.bytes())
+
+    def faults(self, folder: Path) -> list[str]:
+        tls = {"certificate": str(self.certificate), "key": str(self.key)}
+        return ground(spool={"path": str(folder)}, server={"listen": "https://127.0.0.1:0", "tls": tls})
+
+    def other_key(self) -> bytes:
+        return trustme.CA().issue_cert("localhost").private_key_pem.bytes()
+
+    def locked_key(self) -> bytes:
+        key = serialization.load_pem_private_key(self.key.read_bytes(), None)
+        return key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+
+
+def test_a_certificate_and_its_key(tmp_path: Path) -> None:
+    assert Pem(tmp_path).faults(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda pem: pem.certificate.unlink(),
+            "certificate: {c} is not there; write the path of a file in PEM",
+        ),
+        (lambda pem: pem.key.unlink(), "key: {k} is not there; write the path of a file in PEM"),
+        (
+            lambda pem: pem.certificate.write_text("MIIB"),
+            "certificate: {c} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)",
+        ),
+        (
+            lambda pem: pem.certificate.write_bytes(pem.key.read_bytes()),
+            "certificate: {c} holds a key and no certificate; have the two been swapped?",
+        ),
+        (
+            lambda pem: pem.key.write_bytes(pem.certificate.read_bytes()),
+            "key: {k} holds no private key in PEM (-----BEGIN PRIVATE KEY-----)",
+        ),
+        (
+            lambda pem: pem.key.write_bytes(pem.other_key()),
+            "key: {k} is not the key of {c}; the server's own comes first there",
+        ),
+        (
+            lambda pem: pem.key.write_bytes(pem.locked_key()),
+            (
+                "key: {k} wants a password, and nobody is there to type it; "
+                "write one without, and keep it from others: openssl pkey -in {k} -out NEW"
+            ),
+        ),
+        (
+            lambda pem: pem.certificate.write_bytes(pem.certificate.read_bytes().replace(b"MII", b"MIJ", 1)),
+            "certificate: {c} is damaged, or not a certificate after all",
+        ),
+        (
+            lambda pem: pem.key.write_bytes(pem.key.read_bytes().replace(b"M", b"N", 1)),
+            "key: {k} cannot be read as a key: it is damaged, or of a kind that OpenSSL does not know",
+        ),
+    ],
+)
+def test_a_certificate_that_cannot_be_used(
+    tmp_path: Path, spoil: Callable[[Pem], object], message: str
+) -> None:
+    pem = Pem(tmp_path)
+    spoil(pem)
+    place = message.format(c=pem.certificate, k=pem.key)
+    assert pem.faults(tmp_path) == [f"server.tls.{place}"]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_a_key_that_may_not_be_read(tmp_path: Path) -> None:
+    pem = Pem(tmp_path)
+    pem.key.chmod(0)
+    [message] = pem.faults(tmp_path)
+    assert message.endswith(f"cannot be read: give user {os.getuid()} the right to read it")
 
 
 # The schema

@@ -1,6 +1,7 @@
 """A client that shows what was really on the wire: raw sockets, strict framing, nothing smoothed over."""
 
 import asyncio
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -49,14 +50,16 @@ class Response:
 class Wire:
     """One connection.  `async with Wire(url) as wire: response = await wire.get("/path", Range="bytes=0-1")`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
+        self._tls = tls
         self.host, self.port = parts.hostname or "", parts.port or 80
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
 
     async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection(self.host, self.port, limit=1 << 20)
+        opening = asyncio.open_connection(self.host, self.port, limit=1 << 20, ssl=self._tls)
+        self.reader, self.writer = await opening
         return self
 
     async def __aexit__(
@@ -65,8 +68,8 @@ class Wire:
         self.writer.close()
         try:
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass  # reset by the other side: the test has seen that already
+        except (ConnectionError, ssl.SSLError):
+            pass  # reset by the other side, or there was more to come: the test has seen that already
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)

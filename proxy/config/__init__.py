@@ -9,7 +9,8 @@
     checks.py     what must agree between sections; shadow.py: routes that leave nothing for others
     flags.py      the command line over the file
     door.py       where a running service takes orders
-    ground.py     what only this machine can tell: the spool folder, the listen addresses
+    certificate.py  the TLS listeners' certificate and key
+    ground.py     what only this machine can tell: the spool folder, the listen addresses, the certificate
 
 Only `cli`, `routes` and `server/app.py` read a `Config`.
 """

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
@@ -30,9 +30,11 @@ class TcpAddress:
 
     host: str
     port: int
+    tls: bool = False
+    """Is TLS spoken there?"""
 
     def __str__(self) -> str:
-        return f"{_bracketed(self.host)}:{self.port}"
+        return f"{'https://' if self.tls else ''}{_bracketed(self.host)}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,22 @@ def read_address(value: object) -> Address:
             f"cannot listen on {text!r}; write 127.0.0.1:8080, [::1]:8080 or unix:/run/range-adapter.sock"
         )
     return TcpAddress(host.strip("[]").lower(), _port(port, text))
+
+
+def read_listen_address(value: object) -> Address:
+    """What `read_address` reads; with `https://` before host and port, for TLS."""
+    text = source_text(value)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return read_address(value)
+    if scheme.lower() == "http":
+        raise ValueError(f"plain HTTP takes no scheme; write {rest.rstrip('/')}")
+    if scheme.lower() != "https":
+        raise ValueError(f"cannot listen for {scheme}://; write https://0.0.0.0:8443, or host and port alone")
+    address = read_address(rest.rstrip("/"))
+    if isinstance(address, UnixAddress):
+        raise ValueError("a Unix socket takes no TLS; write it without https://")
+    return replace(address, tls=True)
 
 
 def _unix_address(path: str, text: str) -> UnixAddress:
@@ -223,6 +241,18 @@ AddressValue = Annotated[
         read_address,
         json_schema_input_type=text_schema(
             r".+:[0-9]{1,5}|unix:/.+", "127.0.0.1:8080", "unix:/run/range-adapter.sock"
+        ),
+    ),
+]
+ListenValue = Annotated[
+    Address,
+    PlainValidator(
+        read_listen_address,
+        json_schema_input_type=text_schema(
+            r"(https://)?[^/]+:[0-9]{1,5}|unix:/.+",
+            "127.0.0.1:8080",
+            "https://0.0.0.0:8443",
+            "unix:/run/range-adapter.sock",
         ),
     ),
 ]

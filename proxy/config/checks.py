@@ -30,6 +30,7 @@ def problems(document: Document) -> Iterator[Problem]:
     names = list(origins) if isinstance(origins, dict) else []
     routes = document.get("routes")
     yield from _taken_addresses(document, listeners)
+    yield from _tls(document)
     yield from _object_size(document)
     yield from _head_size(document)
     for name in names:
@@ -74,6 +75,21 @@ def _overlap(one: Address, other: Address) -> bool:
         return one == other
     same_port = one.port == other.port != 0
     return same_port and (one.host == other.host or not _EVERY_INTERFACE.isdisjoint({one.host, other.host}))
+
+
+def _tls(document: Document) -> Iterator[Problem]:
+    """A certificate and the listeners that show it: one without the other is a slip."""
+    server = _readable(Server, document.get("server"))
+    if server is None:
+        return
+    spoken = [index for index, at in enumerate(server.listen) if isinstance(at, TcpAddress) and at.tls]
+    for index in spoken if server.tls is None else ():
+        what = f"{server.listen[index]} needs a certificate"
+        message = f"{what}; write  server: {{tls: {{certificate: FILE, key: FILE}}}}"
+        yield document.problem(("server", "listen", index), message)
+    if server.tls is not None and not spoken:
+        message = "is for listeners given as https://, and there is none; write  listen: https://0.0.0.0:8443"
+        yield document.problem(("server", "tls"), message)
 
 
 def _object_size(document: Document) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""What only this machine can tell: whether the spool folder takes files, whether the addresses are free.
+"""What only this machine can tell: whether the spool takes files, the addresses are free, the certificate fits.
 
 Every probe leaves things as they were.  They may still change before the start; but most of what goes wrong
 is told here, all at once and with its place in the file.
@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 
 from proxy.config.addresses import Address, TcpAddress, UnixAddress
+from proxy.config.certificate import CertificateFault, server_context
 from proxy.config.document import Document
 from proxy.config.model import Config
 from proxy.config.problems import Path, Problem
@@ -21,6 +22,11 @@ def problems(config: Config, document: Document) -> Iterator[Problem]:
     """What keeps this config from being served here.  `document` is where it was read from."""
     if message := _spool_fault(config.spool.path):
         yield document.problem(("spool", "path"), f"{config.spool.path} {message}")
+    if (tls := config.server.tls) is not None:
+        try:
+            server_context(tls.certificate, tls.key)
+        except CertificateFault as fault:
+            yield document.problem(("server", "tls", fault.key), str(fault))
     listeners: list[tuple[Path, Address]] = [
         (("server", "listen", index), address) for index, address in enumerate(config.server.listen)
     ]

@@ -17,6 +17,7 @@ from proxy.config.addresses import (
     AddressValue,
     HostHeader,
     HostPattern,
+    ListenValue,
     Method,
     NetworkValue,
     OriginUrlValue,
@@ -88,13 +89,24 @@ class ServerLimits(Section):
     cut off.  `0B`: whatever it takes."""
 
 
+class Tls(Section):
+    """What listeners given as `https://` show.  Read again when the files change, and on SIGHUP."""
+
+    certificate: Text
+    """A file: the certificate, and behind it those that lead to its root (PEM; certbot's `fullchain.pem`)."""
+    key: Text
+    """A file: its private key, without a password (PEM; certbot's `privkey.pem`)."""
+
+
 class Server(Section):
-    """The listener that clients talk to."""
+    """The listeners that clients talk to."""
 
     name: Token = "range-adapter"
     """What this instance calls itself in `Via` and `Cache-Status`."""
-    listen: OneOrMore[AddressValue] = Field((TcpAddress("127.0.0.1", 8080),), min_length=1)
-    """Addresses to listen on: `host:port`, `[::1]:port` or `unix:/path`."""
+    listen: OneOrMore[ListenValue] = Field((TcpAddress("127.0.0.1", 8080),), min_length=1)
+    """Addresses to listen on: `host:port`, `[::1]:port` or `unix:/path`; `https://host:port` for TLS (see `tls`)."""
+    tls: Tls | None = None
+    """The certificate of the listeners given as `https://`."""
     trusted_proxies: OneOrMore[NetworkValue] = ()
     """Networks of proxies whose `X-Forwarded-*` fields are believed; `unix` for a Unix socket."""
     purge_from: OneOrMore[NetworkValue] = ()

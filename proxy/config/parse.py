@@ -15,6 +15,8 @@ from proxy.config.scalars import Size, kind
 
 _MISSING: Final = {
     "origins": "is missing; write at least one origin, such as  origins: {legacy: {url: 'http://127.0.0.1:8000'}}",
+    "certificate": "is missing; write its file, such as  certificate: /etc/range-adapter/tls/fullchain.pem",
+    "key": "is missing; write its file, such as  key: /etc/range-adapter/tls/privkey.pem",
     "url": "is missing; write where the origin is, such as  url: http://legacy.internal:8000",
 }
 

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -29,6 +29,13 @@ SPARE_FOR_ADMIN = 8
 
 Take = Callable[[socket.socket, str], asyncio.Protocol | None]
 """What talks to an accepted socket, which does not block, with this peer; None: that is settled already."""
+Connect = Callable[[socket.socket, asyncio.Protocol], Awaitable[object]]
+"""Makes a connection of such a socket for who talks to it.  Raises OSError."""
+
+
+async def connect(sock: socket.socket, protocol: asyncio.Protocol) -> None:
+    """Without anything between the two."""
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
 
 
 class Spare:
@@ -68,10 +75,19 @@ class Acceptor:
     """Accepts from one listening socket.  The spare descriptors but `keep` of them are for this."""
 
     def __init__(
-        self, sock: socket.socket, take: Take, spare: Spare, incidents: Incidents, *, about: str, keep: int
+        self,
+        sock: socket.socket,
+        take: Take,
+        spare: Spare,
+        incidents: Incidents,
+        *,
+        about: str,
+        keep: int,
+        connect: Connect = connect,
     ) -> None:
         self._sock = sock
         self._take = take
+        self._connect = connect
         self._spare = spare
         self._incidents = incidents
         self._about = about
@@ -99,8 +115,8 @@ class Acceptor:
 
     async def _start(self, sock: socket.socket, protocol: asyncio.Protocol) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: protocol, sock)
-        except OSError as error:  # the kernel has no more room for it
+            await self._connect(sock, protocol)
+        except OSError as error:  # no handshake, or the kernel has no more room for it
             sock.close()
             protocol.connection_lost(error)
 

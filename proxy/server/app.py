@@ -21,7 +21,9 @@ from proxy.admin.token import Token
 from proxy.cache.cache import Cache
 from proxy.config import Config
 from proxy.config.addresses import Address, TcpAddress, UnixAddress
+from proxy.config.certificate import server_context
 from proxy.config.model import Origin as OriginSection
+from proxy.config.model import Tls
 from proxy.errors import ConnectTimeout, OriginDown
 from proxy.incidents import Incidents
 from proxy.origin import Origin
@@ -35,6 +37,7 @@ from proxy.server.exchange import Exchange
 from proxy.server.handler import Handler
 from proxy.server.metrics import Metrics
 from proxy.server.purging import Purging
+from proxy.server.tls import Certificate, Handshakes
 from proxy.spool.scrub import Scrub
 from proxy.spool.spool import Spool
 
@@ -45,7 +48,9 @@ _log = structlog.stdlib.get_logger("service")
 
 
 class Service:
-    """A running adapter.  `addresses` and `admin_address` are URLs, with the ports that were really taken."""
+    """A running adapter.  `addresses` and `admin_address` are URLs, with the ports that were really taken.
+    `certificate` is that of the listeners for TLS, where there are any.
+    """
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class Service:
         """`parts` ends what was started, in the opposite order."""
         self.addresses: list[str] = []
         self.admin_address: str | None = None
+        self.certificate: Certificate | None = None
         self._handler = handler
         self._cache = cache
         self._public = public
@@ -126,10 +132,11 @@ async def start(config: Config) -> Service:
         )
         parts.push_async_callback(cache.close)
         registry = CollectorRegistry()
+        metrics = Metrics(registry)
         spare = Spare(SPARE)
         parts.callback(spare.close)
         handler, entrance, listener, purging = _public_side(
-            config, cache, origins, spare, incidents, registry
+            config, cache, origins, spare, incidents, registry, metrics
         )
         parts.callback(entrance.close)
         parts.callback(asyncio.create_task(entrance.watch(), name="entrance").cancel)
@@ -152,7 +159,22 @@ async def start(config: Config) -> Service:
             about="clients",
             keep=SPARE_FOR_ADMIN,
         )
-        addresses = await _listen(public, config.server.listen, door)
+        certificate, tls_door = None, door
+        if config.server.tls is not None:
+            certificate = await _certificate(config.server.tls, incidents)
+            parts.callback(asyncio.create_task(certificate.watch(), name="certificate").cancel)
+            handshakes = Handshakes(
+                certificate,
+                metrics,
+                incidents,
+                seconds=config.server.timeouts.head,
+                parting=config.server.timeouts.send_idle,
+                on_timeout=entrance.note_timeout,
+            )
+            parts.callback(handshakes.close)
+            take = partial(entrance.take, listener.connection, tls=True)
+            tls_door = partial(door, take=take, connect=handshakes.connect)
+        addresses = await _listen(public, config.server.listen, door, tls_door)
         admin_address = None
         if config.admin.listen is not None:
             app = admin_app(state, purging, await _admin_token(config, spool))
@@ -161,9 +183,9 @@ async def start(config: Config) -> Service:
             door = partial(
                 Acceptor, take=_admin_take(admin), spare=spare, incidents=incidents, about="admin", keep=0
             )
-            [admin_address] = await _listen(admin, [config.admin.listen], door)
+            [admin_address] = await _listen(admin, [config.admin.listen], door, door)
         service = Service(handler, cache, public, state, parts.pop_all(), drain=config.server.timeouts.drain)
-    service.addresses, service.admin_address = addresses, admin_address
+    service.addresses, service.admin_address, service.certificate = addresses, admin_address, certificate
     return service
 
 
@@ -174,10 +196,10 @@ def _public_side(
     spare: Spare,
     incidents: Incidents,
     registry: CollectorRegistry,
+    metrics: Metrics,
 ) -> tuple[Handler, Entrance, Listener, Purging]:
     """What clients talk to."""
     server, routes = config.server, RouteTable(config)
-    metrics = Metrics(registry)
     access = Access(metrics, incidents, name=server.name, log=config.logging.access)
     adapting = Adapting(
         cache,
@@ -267,14 +289,25 @@ def _origin(name: str, section: OriginSection, incidents: Incidents) -> Origin:
     )
 
 
+async def _certificate(tls: Tls, incidents: Incidents) -> Certificate:
+    files = (tls.certificate, tls.key)
+    certificate = Certificate(partial(server_context, *files), files, incidents)
+    await certificate.load()
+    return certificate
+
+
 async def _listen(
-    runner: web.BaseRunner, addresses: Sequence[Address], accept: Callable[[socket.socket], Acceptor]
+    runner: web.BaseRunner,
+    addresses: Sequence[Address],
+    accept: Callable[[socket.socket], Acceptor],
+    accept_tls: Callable[[socket.socket], Acceptor],
 ) -> list[str]:
     """Open the listeners; their URLs."""
     await runner.setup()
     urls = []
     for address in addresses:
-        site = Site(runner, await _bind(address), accept)
+        is_tls = isinstance(address, TcpAddress) and address.tls
+        site = Site(runner, await _bind(address), accept_tls if is_tls else accept)
         await site.start()
         urls.append(_url(address, runner))
     return urls
@@ -298,4 +331,5 @@ def _url(address: Address, runner: web.BaseRunner) -> str:
     if isinstance(address, UnixAddress):
         return str(address)
     bound = runner.addresses[-1]
-    return str(URL.build(scheme="http", host=address.host, port=bound[1], path="/"))
+    scheme = "https" if address.tls else "http"
+    return str(URL.build(scheme=scheme, host=address.host, port=bound[1], path="/"))

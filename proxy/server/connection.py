@@ -1,6 +1,7 @@
 """aiohttp's server, where its answer to a broken request would not be ours, and where it would wait for ever."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any, Final, cast
 import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError
@@ -22,7 +23,7 @@ from proxy.patience import TakesTooLittle, Watch, reset
 from proxy.semantics.cache_status import CacheStatus, render
 from proxy.server.exchange import Exchange
 from proxy.server.limits import Place
-from proxy.server.parsing import AnyMethodParser, HeadTooLarge, HeadTooSlow, RequestParser
+from proxy.server.parsing import AnyMethodParser, HeadTooLarge, HeadTooSlow, Parser, RequestParser
 
 REFUSAL_TIMEOUT = 5.0
 """Seconds that a client has to take a refusal."""
@@ -31,6 +32,8 @@ LINGER = 2.0
 READ_SIZE = 64 << 10
 """Bytes read at a time; what a client may send ahead is a piece of that size and `AHEAD` requests."""
 AHEAD = 2
+WRITTEN_AHEAD = 16 << 10
+"""Bytes of answers that wait here for the kernel; with more, the sender waits."""
 
 _NO_URL: Final = URL("/")
 
@@ -78,28 +81,35 @@ class Connection(RequestHandler):
         self._rest: Watch | None = None
         self._lingering: asyncio.Future[None] | None = None
 
-        def make_slow() -> AnyMethodParser:
-            return AnyMethodParser(
-                self,
-                loop,
-                self._read_bufsize,
-                max_line_size=self.max_line_size,
-                max_headers=self.max_headers + 2,  # it counts the request line and the blank one
-                max_field_size=self.max_field_size,
-                payload_exception=RequestPayloadError,
-                auto_decompress=False,
-                max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
-            )
-
-        assert self._parser is not None
         # aiohttp drops it with the connection: whoever keeps another reference keeps both.
         self._parser = RequestParser(  # type: ignore[assignment]  # all it needs
-            cast("Any", self._parser), make_slow, max_head=max_head, on_head=self._time_head
+            self._make_fast, self._make_slow, max_head=max_head, on_head=self._time_head
         )
+
+    def _make_fast(self) -> Parser:
+        return cast("Parser", HttpRequestParser(self, self._loop, self._read_bufsize, **self._parsing()))
+
+    def _make_slow(self) -> Parser:
+        # It counts the request line and the blank one, too.
+        settings = {**self._parsing(), "max_headers": self.max_headers + 2}
+        return AnyMethodParser(self, self._loop, self._read_bufsize, **settings)
+
+    def _parsing(self) -> dict[str, Any]:
+        return {
+            "max_line_size": self.max_line_size,
+            "max_headers": self.max_headers,
+            "max_field_size": self.max_field_size,
+            "payload_exception": RequestPayloadError,
+            "auto_decompress": False,
+            "max_msg_queue_size": MAX_MSG_QUEUE_SIZE,
+        }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)
         transport.max_size = READ_SIZE  # type: ignore[attr-defined]  # asyncio's own; else four times that
+        is_plain = transport.get_extra_info("sslcontext") is None
+        transport.set_write_buffer_limits(WRITTEN_AHEAD if is_plain else sys.maxsize)  # TLS sees to it itself
         self._time_head(True)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -9,10 +9,10 @@ from proxy.semantics.plan import ResponsePlan, Rest
 from proxy.semantics.ranges import Slice
 from proxy.server.exchange import Exchange
 
-WINDOW = 256 << 10
-"""Bytes sent at a time: what one reader may hold in memory, and the progress that `send_idle` asks for."""
 TURN = 1 << 20
 """Bytes of a file sent at a time.  They touch no memory of ours; but after so many it is others' turn."""
+PIECE = 64 << 10
+"""Bytes read and written at a time: what one reader may hold in memory."""
 SENDFILE_FROM = 64 << 10
 """Below this many bytes, reading and writing is cheaper than setting up a sendfile."""
 
@@ -56,13 +56,18 @@ async def _send(source: Source, exchange: Exchange, start: int, stop: int) -> No
             if start < there:
                 await asyncio.sleep(0)
         else:
-            data = await source.read(start, min(there, start + WINDOW))
-            await exchange.write(data)
-            start += len(data)
+            start += await _copy(source, exchange, start, there)
 
 
 async def _send_rest(source: Source, exchange: Exchange, start: int) -> None:
     while (available := await source.wait(start)) > start:
-        data = await source.read(start, min(available, start + WINDOW))
-        await exchange.write(data)
-        start += len(data)
+        start += await _copy(source, exchange, start, available)
+
+
+async def _copy(source: Source, exchange: Exchange, start: int, stop: int) -> int:
+    """Write a piece, and forget it before the client has taken it; how many bytes that were."""
+    data = await source.read(start, min(stop, start + PIECE))
+    count, writing = len(data), exchange.write(data)
+    del data
+    await writing
+    return count

@@ -76,11 +76,16 @@ class Entrance:
         for each in TIME_LIMITS:
             metrics.timed_out_connections.labels(each)
 
-    def take(self, make: Callable[[Place], Connection], sock: socket.socket, peer: str) -> Connection | None:
-        """What talks to this client; None: it has been refused."""
+    def take(
+        self, make: Callable[[Place], Connection], sock: socket.socket, peer: str, *, tls: bool = False
+    ) -> Connection | None:
+        """What talks to this client; None: it has been refused.  Without a word where `tls` would come before it."""
         place = self._gate.enter(peer, short=not self._spare.complete())
         if isinstance(place, Limit):
-            self._refusing.refuse(sock, place)
+            if tls:
+                sock.close()
+            else:
+                self._refusing.refuse(sock, place)
             return None
         return make(place)
 

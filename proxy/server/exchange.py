@@ -136,7 +136,9 @@ class Exchange:
         if head and len(data) > COALESCE:
             await self._writer.write(head, drain=False)
             head = b""
-        await self._send(head + data if head else data)
+        await self._writer.write(head + data if head else data, drain=False)
+        del data  # it can be large, and the client slow
+        await self._taken()
 
     async def send_file(self, body: Body, start: int, stop: int) -> None:
         """Send the bytes [start, stop) of a file without touching them.  The loop waits for no disk: what is not in
@@ -167,7 +169,8 @@ class Exchange:
         except asyncio.SendfileNotAvailableError:
             # asyncio's word for every failure of the first call: the client has gone, the disk is broken, or the
             # file system has no sendfile.  Reading and writing tells which.
-            await self._send(await body.read(start, stop))
+            await self._writer.write(await body.read(start, stop), drain=False)
+            await self._taken()
             return stop - start
         if not sent:
             raise ConnectionAbortedError("the spool's file is shorter than promised")
@@ -241,10 +244,11 @@ class Exchange:
 
     async def _flush_head(self) -> None:
         if head := self._take_head():
-            await self._send(head)
+            await self._writer.write(head, drain=False)
+            await self._taken()
 
-    async def _send(self, data: bytes | bytearray) -> None:
-        await self._writer.write(data, drain=False)
+    async def _taken(self) -> None:
+        """Wait until the client has taken enough."""
         if self.request.protocol.writing_paused:
             async with self._patience():
                 await self._writer.drain()

@@ -55,3 +55,10 @@ class Metrics:
             ("limit",),
             registry=registry,
         )
+        self.failed_handshakes = Counter(
+            "range_adapter_failed_handshakes",
+            "TLS connections of clients that came to nothing, by reason; those that took too long are under head in "
+            "range_adapter_timed_out_connections.",
+            ("reason",),
+            registry=registry,
+        )

@@ -56,15 +56,24 @@ class RequestParser:
     request that came alone and ended with an empty line.  Elsewhere such a request gets 400, and can be sent on a
     new connection.
 
+    Behind a request that came alone, nothing is left in a parser but its head, in three forms: it goes, and the next
+    request makes another.
+
     Heads are at most `max_head` bytes.  `on_head` is called with True when one has begun and its end has not come,
     and with False when it has; the first one begins with the connection.  What comes in one piece with the end of
     something else is not looked at: such a head begins with its next piece.
     """
 
     def __init__(
-        self, fast: Parser, make_slow: Callable[[], Parser], *, max_head: int, on_head: Callable[[bool], None]
+        self,
+        make_fast: Callable[[], Parser],
+        make_slow: Callable[[], Parser],
+        *,
+        max_head: int,
+        on_head: Callable[[bool], None],
     ) -> None:
-        self._parser: Parser = fast
+        self._parser: Parser | None = None
+        self._make = make_fast
         self._make_slow: Callable[[], Parser] | None = make_slow
         self._max_head = max_head
         self._on_head = on_head
@@ -100,7 +109,9 @@ class RequestParser:
         if messages:
             self._payload = messages[-1][1]
         self._between = len(messages) == 1 and self._payload.is_eof() and data.endswith(b"\r\n\r\n")
-        return parsed
+        if self._between and not parsed[1]:
+            self._parser = None
+        return [(message._replace(raw_headers=()), payload) for message, payload in messages], *parsed[1:]
 
     def _watch_head(self, data: bytes, messages: Messages, in_head: bool) -> None:
         if messages:
@@ -124,22 +135,27 @@ class RequestParser:
     def _feed(self, data: bytes) -> Parsed:
         if self._fault is not None:
             raise self._fault
+        self._parser = self._parser or self._make()
         try:
             return self._parser.feed_data(data)
         except (BadHttpMethod, InvalidURLError):
             if self._make_slow is None or not self._between:
                 raise
-        self._parser, self._make_slow = self._make_slow(), None
+        self._make, self._make_slow = self._make_slow, None
+        self._parser = self._make()
         return self._parser.feed_data(data)
 
     def pause_reading(self) -> None:
-        self._parser.pause_reading()
+        if self._parser is not None:
+            self._parser.pause_reading()
 
     def message_consumed(self) -> None:
-        self._parser.message_consumed()
+        if self._parser is not None:
+            self._parser.message_consumed()
 
     def set_upgraded(self, val: bool) -> None:
-        self._parser.set_upgraded(val)
+        if self._parser is not None:
+            self._parser.set_upgraded(val)
 
 
 def _head_size(message: tuple[RawRequestMessage, StreamReader]) -> int:

@@ -13,6 +13,7 @@ from proxy.config import Config
 from proxy.errors import AdapterError
 from proxy.server import logs, memory
 from proxy.server.app import start
+from proxy.server.tls import Certificate
 
 _log = structlog.stdlib.get_logger("service")
 
@@ -52,6 +53,8 @@ async def _serve(config: Config) -> int:
     except (AdapterError, OSError) as error:
         _log.error("cannot start", why=str(error))
         return 1
+    if service.certificate is not None:
+        loop.add_signal_handler(signal.SIGHUP, _renew, service.certificate)
     _log.info("serving", addresses=service.addresses, admin=service.admin_address, spool=config.spool.path)
     _notify("READY=1")
     await stop.wait()
@@ -65,6 +68,11 @@ async def _serve(config: Config) -> int:
 
 def _tell_of_hangup() -> None:
     _log.warning("SIGHUP is ignored: a config is not read again; restart the service to change it")
+
+
+def _renew(certificate: Certificate) -> None:
+    _log.info("SIGHUP: the certificate is read again; for the rest of the config, restart the service")
+    certificate.renew()
 
 
 def _notify(state: str) -> None:

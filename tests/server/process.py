@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -33,7 +34,7 @@ class Process:
         return self._urls()[1]
 
     def _urls(self) -> list[str]:
-        found = re.findall(r"http://127\.0\.0\.1:\d+/", self.errors)
+        found = re.findall(r"https?://127\.0\.0\.1:\d+/", self.errors)
         assert found, self.errors
         return found
 
@@ -76,11 +77,17 @@ async def serving(
     style: str = "json",
     admin: str | None = None,
     limits: dict[str, int] | None = None,
+    server: dict[str, Any] | None = None,
     ulimit: str = "",
 ) -> AsyncIterator[Process]:
     """`ulimit` are options of the shell's."""
     config = {
-        "server": {"listen": "127.0.0.1:0", "timeouts": {"drain": drain}, "limits": limits or {}},
+        "server": {
+            "listen": "127.0.0.1:0",
+            "timeouts": {"drain": drain},
+            "limits": limits or {},
+            **(server or {}),
+        },
         "admin": {"listen": admin},
         "spool": {"path": str(folder / "spool"), "min_free": "0B"},
         "origins": {"legacy": {"url": origin.url}},

@@ -10,7 +10,7 @@ from proxy.errors import OriginTruncated, SpoolError
 from proxy.semantics.plan import Part, ResponsePlan, Rest
 from proxy.semantics.ranges import Slice
 from proxy.semantics.representation import Representation
-from proxy.server.delivery import WINDOW, deliver
+from proxy.server.delivery import PIECE, deliver
 from proxy.server.exchange import Exchange
 from proxy.spool.body import Body
 
@@ -86,11 +86,11 @@ async def test_parts_go_out_in_order() -> None:
     assert client.ended == "whole"
 
 
-async def test_no_more_than_a_window_at_once() -> None:
+async def test_no_more_than_a_piece_at_once() -> None:
     client = Client()
-    await send(client, Memory(bytes(3 * WINDOW + 5)), Slice(0, 3 * WINDOW + 5), Rest(1))
-    assert client.largest == WINDOW
-    assert len(client.sent) == 6 * WINDOW + 9
+    await send(client, Memory(bytes(3 * PIECE + 5)), Slice(0, 3 * PIECE + 5), Rest(1))
+    assert client.largest == PIECE
+    assert len(client.sent) == 6 * PIECE + 9
 
 
 @pytest.mark.parametrize(

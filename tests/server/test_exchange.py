@@ -264,9 +264,9 @@ async def test_and_so_is_one_that_takes_too_little_of_what_is_written_already(
     adapter = await start_adapter(
         server={"timeouts": {"send_idle": "300ms"}, "limits": {"send_rate": "1GB"}}, **PASSTHROUGH
     )
-    origin.on("/x", [Head(200, {"Content-Length": str(60 << 10)}), Body(bytes(60 << 10))])
+    origin.on("/x", [Head(200, {"Content-Length": str(15 << 10)}), Body(bytes(15 << 10))])
     async with Sipping(adapter.url) as wire:
-        for number in range(1000):
+        for number in range(4000):
             await wire.request("GET", "/x")
             await origin.requested("/x", number + 1)
             await until(lambda: not adapter.service.in_progress)
