@@ -13,19 +13,19 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tests.bench import cold, guard, machine
+from tests.bench import clients, cold, guard, machine
 from tests.bench.compare import FULL, QUICK, Comparison, Effort
 from tests.bench.figures import Figure, Missing
 from tests.bench.load import Load
 from tests.bench.report import Report
 from tests.bench.servers import OURS, VARNISH, Server, running
 
-PARTS = ("cold", "compare", "guard")
+PARTS = ("cold", "compare", "clients", "guard")
 NO_CORES = "the load would share the only core with what it measures"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 118})
-@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[cold] [compare] [guard]")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[cold] [compare] [clients] [guard]")
 @click.option(
     "--quick", is_flag=True, help="Three short rounds: a minute, and figures to look at, not to quote."
 )
@@ -41,12 +41,13 @@ NO_CORES = "the load would share the only core with what it measures"
 def main(
     parts: tuple[str, ...], quick: bool, json_file: str | None, svg_file: str | None, folder: str | None
 ) -> None:
-    """What range-adapter costs on this machine; without a part, cold and compare.
+    """What range-adapter costs on this machine; without a part, all but guard.
 
     \b
     cold     one adapter: what a cold object costs its clients, beside what physics allows
     compare  processor time beside nginx (as it comes, and with open_file_cache) and Varnish: warm slices, 304s,
              small objects, cold fills; and how long others wait while one client reads what only the disk has
+    clients  memory for each of 10,000 connections (1,000 with --quick)
     guard    for CI: fails if a warm slice takes more instructions than it may; a minute, needs valgrind
 
     The servers of compare are asked in turn, all in each round, and share one core; the load has another core
@@ -63,7 +64,7 @@ def main(
     if not console.is_terminal:
         console.width = max(150, console.width)
     good = True
-    for part in parts or ("cold", "compare"):
+    for part in parts or ("cold", "compare", "clients"):
         if part == "cold":
             good = asyncio.run(cold.main()) == 0 and good
         elif part == "compare":
@@ -73,6 +74,8 @@ def main(
                 Path(json_file).write_text(report.json(), encoding="utf-8")
             if svg_file:
                 Path(svg_file).write_text(report.svg(), encoding="utf-8")
+        elif part == "clients":
+            good = clients.main(console, quick=quick, folder=folder) and good
         else:
             good = _guard(folder) and good
     sys.exit(0 if good else 1)

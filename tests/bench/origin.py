@@ -1,6 +1,7 @@
 """A legacy origin in a process of its own: 200 only, at a rate that it sets itself, objects of any size.
 
     GET /<anything>?size=<bytes>&rate=<bytes per second, 0: as fast as it goes>[&tag=<entity tag>]
+                   [&piece=<bytes sent at a time>]
 
 Byte i of every object is byte i % len(BLOCK) of BLOCK, so that any slice can be checked without storing anything.
 """
@@ -35,18 +36,18 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             )
             head = f"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n{fields}Content-Length: {size}\r\n\r\n"
             writer.write(head.encode())
-            await send(writer, size, rate)
+            await send(writer, size, rate, int(query.get("piece", [PIECE])[0]))
     except (asyncio.IncompleteReadError, ConnectionError):
         pass  # the adapter has closed the connection
     finally:
         writer.close()
 
 
-async def send(writer: asyncio.StreamWriter, size: int, rate: int) -> None:
+async def send(writer: asyncio.StreamWriter, size: int, rate: int, piece: int) -> None:
     loop = asyncio.get_running_loop()
     begun, sent = loop.time(), 0
     while sent < size:
-        stop = min(sent + PIECE, size)
+        stop = min(sent + piece, size)
         if rate:
             await asyncio.sleep(max(0.0, begun + stop / rate - loop.time()))
         at = sent % len(BLOCK)

@@ -7,13 +7,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import TypeVar
+from urllib.request import urlopen
 
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.bench.figures import Missing
 from tests.bench.machine import pin, program, tree
@@ -23,6 +26,8 @@ OURS = "range-adapter"
 NGINX = "nginx"
 TUNED = "nginx, open_file_cache"
 VARNISH = "Varnish"
+T = TypeVar("T")
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 # No tcp_nopush: on a loopback interface, whose segments have 64 KiB, it makes answers of that size wait for 40 ms.
 NGINX_CONFIG = """\
@@ -67,12 +72,15 @@ sub vcl_recv {{ unset req.http.Cookie; }}
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One that runs.  `roots`: what was started for it; `files`: where its objects are, if not in memory."""
+    """One that runs.  `roots`: what was started for it; `files`: where its objects are, if not in memory;
+    `admin`: the port that its metrics are read from, if it has any.
+    """
 
     name: str
     port: int
     roots: Sequence[int]
     files: Path | None
+    admin: int | None = None
 
     @property
     def processes(self) -> list[int]:
@@ -89,6 +97,21 @@ class Server:
         finally:
             connection.close()
 
+    def metric(self, name: str) -> float | None:
+        """The sum of a metric over all its labels; None where there is no such metric."""
+        if self.admin is None:
+            return None
+        with urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=120) as answer:
+            text = answer.read().decode()
+        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+        found = [each.value for each in samples if each.name == name]
+        return sum(found) if found else None
+
+    def resident(self) -> int:
+        """Bytes of memory that its processes have now."""
+        pages = (int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in self.processes)
+        return sum(pages) * PAGE
+
     def file_of(self, size: int) -> Path:
         """That of the one object that has about this size."""
         assert self.files is not None
@@ -98,6 +121,9 @@ class Server:
 
 Start = Callable[[Sequence[str], Path], subprocess.Popen[bytes]]
 """A command, and the file that it writes to: its process."""
+
+Settings = Mapping[str, Mapping[str, object]]
+"""Sections of the adapter's config, and what their keys are instead."""
 
 
 @contextmanager
@@ -132,10 +158,10 @@ def running(
 
 
 @contextmanager
-def alone(folder: Path, *, under: Sequence[str]) -> Iterator[Server]:
-    """The adapter only, run by another program, on any core."""
+def alone(folder: Path, *, under: Sequence[str] = (), settings: Settings | None = None) -> Iterator[Server]:
+    """The adapter only, on any core: run by another program, or with other `settings`."""
     with ExitStack() as stack:
-        yield _adapter(folder, _origin(stack, None), _starter(stack, None), under)
+        yield _adapter(folder, _origin(stack, None), _starter(stack, None), under, settings or {})
 
 
 def _starter(stack: ExitStack, core: int | None) -> Start:
@@ -163,19 +189,29 @@ def _origin(stack: ExitStack, core: int | None) -> int:
     return int(process.stdout.readline())
 
 
-def _adapter(folder: Path, origin: int, start: Start, under: Sequence[str] = ()) -> Server:
+def _adapter(
+    folder: Path, origin: int, start: Start, under: Sequence[str] = (), settings: Settings | None = None
+) -> Server:
     config, log = folder / "config.yaml", folder / "log"
-    config.write_text(yaml.safe_dump(adapter_config(str(folder), origin)))
+    sections = adapter_config(str(folder), origin)
+    for name, keys in (settings or {}).items():
+        sections[name] = {**sections[name], **keys}
+    config.write_text(yaml.safe_dump(sections))
     process = start([*under, sys.executable, "-m", "proxy", "serve", str(config)], log)
 
-    def port() -> int | None:
+    def ports() -> tuple[int, int] | None:
         for line in log.read_text().splitlines():
             event = json.loads(line) if line.startswith("{") else {}
             if event.get("event") == "serving":
-                return int(event["addresses"][0].rstrip("/").rpartition(":")[2])
+                return _port(event["addresses"][0]), _port(event["admin"])
         return None
 
-    return Server(OURS, _wait(OURS, process, log, port), [process.pid], folder / "spool")
+    port, admin = _wait(OURS, process, log, ports)
+    return Server(OURS, port, [process.pid], folder / "spool", admin)
+
+
+def _port(url: str) -> int:
+    return int(url.rstrip("/").rpartition(":")[2])
 
 
 def _nginx(name: str, more: str, folder: Path, origin: int, start: Start) -> Server:
@@ -218,11 +254,11 @@ def _listens(port: int) -> int | None:
     return port
 
 
-def _wait(name: str, process: subprocess.Popen[bytes], log: Path, port: Callable[[], int | None]) -> int:
+def _wait(name: str, process: subprocess.Popen[bytes], log: Path, ready: Callable[[], T | None]) -> T:
     """Until it listens.  RuntimeError: it ended, or does not within two minutes."""
     until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
-        if found := port():
+        if found := ready():
             return found
         time.sleep(0.05)
     said = log.read_text(errors="replace").strip().splitlines() if log.exists() else []

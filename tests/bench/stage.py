@@ -72,7 +72,9 @@ class Stage:
         return int(line.split()[1]) * 1024
 
 
-def adapter_config(folder: str, origin: int, *, max_object_size: str = "8GiB") -> dict[str, object]:
+def adapter_config(
+    folder: str, origin: int, *, max_object_size: str = "8GiB"
+) -> dict[str, dict[str, object]]:
     """Defaults, but for the addresses, a spool in `folder` and room in it."""
     return {
         "server": {"listen": "127.0.0.1:0"},
