@@ -1,6 +1,5 @@
 """The comparison: what the adapter costs beside nginx and Varnish, in one run, each round all of them in turn."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +7,7 @@ from http import HTTPStatus
 
 from tests.bench.figures import Figure, Missing, percentile
 from tests.bench.load import Load, Order, Outcome
-from tests.bench.machine import clocks, used
+from tests.bench.machine import clocks, forget, used
 from tests.bench.origin import slice_of
 from tests.bench.requests import KiB, MiB, Thing, film, head, known, segment, slices
 from tests.bench.servers import Server
@@ -122,7 +121,7 @@ class Comparison:
             asked = [head(server.port, FILM, each) for each in slices(FILM, 64 * KiB, 1000, number)]
             order = Order(server.port, asked, 206, server.processes, 7, self._effort.seconds, beside=beside)
             warm = self._ask(order).latencies
-            if not _drop(server):
+            if not forget(server.file_of(OTHER.size)):
                 missing[server.name] = Missing("the page cache keeps what it is told to drop (tmpfs?)")
                 continue
             cold = self._ask(replace(order, seconds=0.0)).latencies  # one lap: the second would be warm
@@ -172,22 +171,6 @@ def _shuffled(seed: int) -> list[int]:
     """Where the slices of 8 MiB of the other object start; not in order, against read-ahead."""
     count = OTHER.size // (8 * MiB)
     return [(5 * number + seed) % count * 8 * MiB for number in range(count)]
-
-
-def _drop(server: Server) -> bool:
-    """Have the other object's bytes leave the page cache; whether they did."""
-    descriptor = os.open(server.file_of(OTHER.size), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # what is dirty stays
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.preadv(descriptor, [bytearray(1)], OTHER.size // 2, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _until_quiet(server: Server) -> float:

@@ -45,9 +45,9 @@ def known(thing: Thing) -> dict[str, str]:
     return {**segment(), "If-None-Match": thing.tag, "If-Modified-Since": MODIFIED}
 
 
-def head(port: int, thing: Thing, fields: dict[str, str]) -> str:
-    """A request as it goes over the wire."""
-    lines = [f"GET {thing.target} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: keep-alive"]
+def head(port: int, thing: Thing, fields: dict[str, str], *, host: str | None = None) -> str:
+    """A request as it goes over the wire; to `host`, if that is not the address."""
+    lines = [f"GET {thing.target} HTTP/1.1", f"Host: {host or f'127.0.0.1:{port}'}", "Connection: keep-alive"]
     return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in fields.items()), "", ""])
 
 
