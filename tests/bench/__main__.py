@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from tests.bench import clients, cold, guard, machine, spool
 from tests.bench.compare import FULL, QUICK, Comparison, Effort
 from tests.bench.figures import Figure, Missing
 from tests.bench.load import Load
-from tests.bench.report import Report
-from tests.bench.servers import OURS, VARNISH, Server, running
+from tests.bench.report import BEGIN, END, Report
+from tests.bench.servers import OURS, TWO_WORKERS, VARNISH, Server, running
 
 PARTS = ("cold", "compare", "clients", "spool", "guard")
 NO_CORES = "the load would share the only core with what it measures"
@@ -38,10 +39,21 @@ NO_CORES = "the load would share the only core with what it measures"
     "--svg", "svg_file", type=click.Path(dir_okay=False, writable=True), help="A bar plot of compare."
 )
 @click.option(
+    "--into",
+    "text_file",
+    type=click.Path(dir_okay=False, exists=True, writable=True),
+    help=f"A text that gets the table of compare, between {BEGIN} and {END}.",
+)
+@click.option(
     "--folder", type=click.Path(file_okay=False, exists=True), help="Where spools and caches are made."
 )
 def main(
-    parts: tuple[str, ...], quick: bool, json_file: str | None, svg_file: str | None, folder: str | None
+    parts: tuple[str, ...],
+    quick: bool,
+    json_file: str | None,
+    svg_file: str | None,
+    text_file: str | None,
+    folder: str | None,
 ) -> None:
     """What range-adapter costs on this machine; without a part, all but guard.
 
@@ -77,6 +89,9 @@ def main(
                 Path(json_file).write_text(report.json(), encoding="utf-8")
             if svg_file:
                 Path(svg_file).write_text(report.svg(), encoding="utf-8")
+            if text_file:
+                text = report.put_into(Path(text_file).read_text(encoding="utf-8"))
+                Path(text_file).write_text(text, encoding="utf-8")
         elif part == "clients":
             good = clients.main(console, quick=quick, folder=folder) and good
         elif part == "spool":
@@ -116,22 +131,32 @@ def _compare(console: Console, effort: Effort, folder: str | None) -> Report:
             *comparison.warm_slices(),
             *comparison.not_modified(),
             *comparison.small_objects(),
+            *comparison.encrypted(),
             *comparison.cold_fills(),
         ]
+        workers = list(comparison.two_workers())
         nobody = Figure("wait of others", "ms", dict.fromkeys(servers, Missing(NO_CORES)))
         waits = comparison.stalls() if alone else [nobody]
-        figures = [Figure(each.what, each.unit, {**each.servers, **missing}) for each in [*measured, *waits]]
-    dearest = max(comparison.load_share.values())
-    notes = [f"The load itself used at most {dearest:.2f} times what the cheapest server used."]
-    if dearest > 1:
+        alone_in_it = missing.pop(TWO_WORKERS, None)
+        figures = [replace(each, servers={**each.servers, **missing}) for each in [*measured, *waits]]
+    dearest = max(comparison.load_share.items(), key=lambda each: each[1])
+    notes = [
+        f"The load itself used at most {dearest[1]:.2f} times what the cheapest server used ({dearest[0]})."
+    ]
+    if dearest[1] > 1:
         notes.append(
             "Where that is more than 1, a server waits for the load, wakes up more often and costs more."
         )
+    if all(each.lane is None for each in figures):
+        notes.append("warm lane: this version has none.")
+    if alone_in_it:
+        notes.append(f"not measured: two workers: {alone_in_it.why}")
+    notes.append("not measured: how much more two workers get done: our load is one process.")
     if VARNISH in servers:
         notes.append("Varnish keeps its objects in memory: its cold fills write no file.")
     if not alone:
         notes.append(f"One core only: {NO_CORES}; caches and turns are shared, and figures are too high.")
-    return Report(figures, run, notes)
+    return Report(figures, run, notes, workers)
 
 
 def _guard(folder: str | None) -> bool:

@@ -24,6 +24,8 @@ class Figure:
     what: str
     unit: str
     servers: Mapping[str, Samples | Missing] = field(default_factory=dict)
+    lane: float | None = None
+    """The share of the adapter's requests that its warm lane answered; None where that is not known."""
 
     def median(self, server: str) -> float | None:
         samples = self.servers[server]
@@ -49,6 +51,7 @@ class Figure:
             "what": self.what,
             "unit": self.unit,
             "servers": servers,
+            "warm lane": self.lane,
             "ratios": {
                 name: {"median": each.median, "lowest": each.lowest, "highest": each.highest}
                 for name, each in ratios.items()

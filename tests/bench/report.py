@@ -1,4 +1,4 @@
-"""What a run found, as a table, as JSON and as a plot."""
+"""What a run found, as a table, as JSON, as a plot and as Markdown."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,41 +9,46 @@ from rich.table import Table
 
 from tests.bench import plot
 from tests.bench.figures import Figure, Missing, Ratio, readable
-from tests.bench.servers import NGINX, OURS, TUNED
+from tests.bench.servers import NGINX, OURS, TUNED, TWO_WORKERS
 
 COST = {"us", "s/GB"}
 """The units of figures that are processor time, and stand in the plot."""
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+"""Between these lines of a text stands what the last run found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`run`: command, date, machine, versions and what else one must know about it, by name."""
+    """`run`: command, date, machine, versions and what else one must know about it, by name.
+
+    `workers`: figures of one process beside two.
+    """
 
     figures: Sequence[Figure]
     run: Mapping[str, str]
     notes: Sequence[str] = ()
+    workers: Sequence[Figure] = ()
 
     def table(self) -> Table:
-        names = list(dict.fromkeys(name for figure in self.figures for name in figure.servers))
         table = Table(
             title="Processor time, and waits, beside others",
             caption="\n".join(self._small_print(self.figures)),
             caption_justify="left",
             box=box.SIMPLE_HEAD,
         )
+        names = self._names()
         table.add_column("", no_wrap=True)
         for name in names:
             table.add_column(name.replace(", ", ",\n"), justify="right")
         for name in (NGINX, TUNED):
             header = f"{OURS} / {name}".replace(" / ", " /\n").replace(", ", ",\n")
             table.add_column(header, justify="right")
+        table.add_column("warm\nlane", justify="right")
         for figure in self.figures:
-            cells = []
-            for name in names:
-                value = figure.median(name)
-                cells.append("not measured" if value is None else readable(value, figure.unit))
             ratios = (_ratio(figure.ratio(OURS, other)) for other in (NGINX, TUNED))
-            table.add_row(figure.what, *cells, *ratios)
+            table.add_row(figure.what, *(_cell(figure, name) for name in names), *ratios, _lane(figure))
+        for figure in self.workers:
+            table.add_row(_beside_one(figure))
         return table
 
     def json(self) -> str:
@@ -51,6 +56,7 @@ class Report:
             "run": dict(self.run),
             "notes": list(self.notes),
             "figures": [figure.as_json(OURS) for figure in self.figures],
+            "two workers": [figure.as_json(TWO_WORKERS) for figure in self.workers],
         }
         return json.dumps(content, indent=2) + "\n"
 
@@ -64,6 +70,30 @@ class Report:
             notes=self._small_print(costs),
         )
 
+    def markdown(self) -> str:
+        """Of the processor time: figures, ratios to nginx, and the small print."""
+        names = self._names()
+        titles = ["", *names, *(f"{OURS} / {name}" for name in (NGINX, TUNED)), "warm lane"]
+        lines = [_row(titles), _row(["---", *["--:"] * (len(titles) - 1)])]
+        for figure in self.figures:
+            ratios = (_ratio(figure.ratio(OURS, other)) for other in (NGINX, TUNED))
+            cells = (_cell(figure, name) for name in names)
+            lines.append(_row([figure.what, *cells, *ratios, _lane(figure)]))
+        lines += ["", *(f"- {_beside_one(figure)}" for figure in self.workers)]
+        lines += [f"- {each}" for each in self._small_print(self.figures)]
+        return "\n".join(lines) + "\n"
+
+    def put_into(self, text: str) -> str:
+        """A text, with the Markdown between its two marks.  ValueError: it has not both."""
+        before, begin, rest = text.partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not begin or not end:
+            raise ValueError(f"there are no lines {BEGIN} and {END} to put it between")
+        return f"{before}{begin}\n{self.markdown()}{end}{after}"
+
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(name for figure in self.figures for name in figure.servers))
+
     def _small_print(self, figures: Sequence[Figure]) -> list[str]:
         """How the run was, and why something was not measured: each reason once."""
         reasons = [
@@ -76,8 +106,25 @@ class Report:
         return [*run, *dict.fromkeys(reasons), *self.notes]
 
 
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(figure: Figure, name: str) -> str:
+    value = figure.median(name) if name in figure.servers else None
+    return "not measured" if value is None else readable(value, figure.unit)
+
+
 def _ratio(ratio: Ratio | None) -> str:
     if ratio is None:
         return "-"
     digits = 1 if ratio.median >= 10 else 2
     return f"{ratio.median:.{digits}f} ({ratio.lowest:.{digits}f} to {ratio.highest:.{digits}f})"
+
+
+def _lane(figure: Figure) -> str:
+    return "-" if figure.lane is None else f"{figure.lane:.0%}"
+
+
+def _beside_one(figure: Figure) -> str:
+    return f"two workers / one, {figure.what}: {_ratio(figure.ratio(TWO_WORKERS, OURS))}"
