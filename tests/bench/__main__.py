@@ -77,7 +77,7 @@ def main(
     """
     console = Console()
     if not console.is_terminal:
-        console.width = max(150, console.width)
+        console.width = max(170, console.width)
     good = True
     for part in parts or PARTS[:-1]:
         if part == "cold":

@@ -41,8 +41,7 @@ class Report:
         for name in names:
             table.add_column(name.replace(", ", ",\n"), justify="right")
         for name in (NGINX, TUNED):
-            header = f"{OURS} / {name}".replace(" / ", " /\n").replace(", ", ",\n")
-            table.add_column(header, justify="right")
+            table.add_column(f"ours / {name}".replace(", ", ",\n"), justify="right", no_wrap=True)
         table.add_column("warm\nlane", justify="right")
         for figure in self.figures:
             ratios = (_ratio(figure.ratio(OURS, other)) for other in (NGINX, TUNED))
@@ -67,13 +66,13 @@ class Report:
             [figure for figure in costs if figure.ratio(OURS, NGINX)],
             beside=NGINX,
             title="Processor time of a request, and of a GB that is fetched: less is better",
-            notes=self._small_print(costs),
+            notes=self._conditions(costs),
         )
 
     def markdown(self) -> str:
         """Of the processor time: figures, ratios to nginx, and the small print."""
         names = self._names()
-        titles = ["", *names, *(f"{OURS} / {name}" for name in (NGINX, TUNED)), "warm lane"]
+        titles = ["", *names, *(f"ours / {name}" for name in (NGINX, TUNED)), "warm lane"]
         lines = [_row(titles), _row(["---", *["--:"] * (len(titles) - 1)])]
         for figure in self.figures:
             ratios = (_ratio(figure.ratio(OURS, other)) for other in (NGINX, TUNED))
@@ -95,6 +94,9 @@ class Report:
         return list(dict.fromkeys(name for figure in self.figures for name in figure.servers))
 
     def _small_print(self, figures: Sequence[Figure]) -> list[str]:
+        return [*self._conditions(figures), *self.notes]
+
+    def _conditions(self, figures: Sequence[Figure]) -> list[str]:
         """How the run was, and why something was not measured: each reason once."""
         reasons = [
             f"not measured: {name}: {each.why}"
@@ -103,7 +105,7 @@ class Report:
             if isinstance(each, Missing)
         ]
         run = [f"{name}: {value}" for name, value in self.run.items()]
-        return [*run, *dict.fromkeys(reasons), *self.notes]
+        return [*run, *dict.fromkeys(reasons)]
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -119,7 +121,7 @@ def _ratio(ratio: Ratio | None) -> str:
     if ratio is None:
         return "-"
     digits = 1 if ratio.median >= 10 else 2
-    return f"{ratio.median:.{digits}f} ({ratio.lowest:.{digits}f} to {ratio.highest:.{digits}f})"
+    return f"{ratio.median:.{digits}f} ({ratio.lowest:.{digits}f}-{ratio.highest:.{digits}f})"
 
 
 def _lane(figure: Figure) -> str:

@@ -29,7 +29,7 @@ from tests.bench.stage import adapter_config
 OURS = "range-adapter"
 NGINX = "nginx"
 TUNED = "nginx, open_file_cache"
-BUFFERED = "nginx, log buffered too"
+BUFFERED = "nginx, and log buffered"
 VARNISH = "Varnish"
 TWO_WORKERS = "range-adapter, two workers"
 T = TypeVar("T")
