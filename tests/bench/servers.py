@@ -183,10 +183,13 @@ def running(
 
 
 @contextmanager
-def alone(folder: Path, *, under: Sequence[str] = (), settings: Settings | None = None) -> Iterator[Server]:
-    """The adapter only, on any core: run by another program, or with other `settings`."""
+def alone(
+    folder: Path, *, under: Sequence[str] = (), settings: Settings | None = None, tls: bool = False
+) -> Iterator[Server]:
+    """The adapter only, on any core: run by another program, with other `settings`, with TLS if it has that."""
+    pems = _certificate(folder) if tls else None
     with ExitStack() as stack:
-        yield _adapter(folder, _origin(stack, None), _starter(stack, None), under, settings or {})
+        yield _adapter(folder, _origin(stack, None), _starter(stack, None), under, settings, pems)
 
 
 def _starter(stack: ExitStack, core: int | None) -> Start:
