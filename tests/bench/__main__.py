@@ -13,12 +13,14 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from tests.bench import clients, cold, guard, machine, spool
 from tests.bench.compare import FULL, QUICK, Comparison, Effort
-from tests.bench.figures import Figure, Missing
+from tests.bench.figures import Missing
 from tests.bench.load import Load
-from tests.bench.report import BEGIN, END, Report
+from tests.bench.markdown import marks, put_into
+from tests.bench.report import Report
 from tests.bench.servers import OURS, TWO_WORKERS, VARNISH, Server, running
 
 PARTS = ("cold", "compare", "clients", "spool", "guard")
@@ -30,7 +32,9 @@ NO_CORES = "the load would share the only core with what it measures"
     "parts", nargs=-1, type=click.Choice(PARTS), metavar="[cold] [compare] [clients] [spool] [guard]"
 )
 @click.option(
-    "--quick", is_flag=True, help="Three short rounds: a minute, and figures to look at, not to quote."
+    "--quick",
+    is_flag=True,
+    help="Three short rounds, fewer clients and objects: figures to look at, not to quote.",
 )
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, writable=True), help="Every sample of compare."
@@ -42,7 +46,7 @@ NO_CORES = "the load would share the only core with what it measures"
     "--into",
     "text_file",
     type=click.Path(dir_okay=False, exists=True, writable=True),
-    help=f"A text that gets the table of compare, between {BEGIN} and {END}.",
+    help=f"A text that gets the tables, each between two lines such as {' and '.join(marks('spool'))}.",
 )
 @click.option(
     "--folder", type=click.Path(file_okay=False, exists=True), help="Where spools and caches are made."
@@ -60,7 +64,7 @@ def main(
     \b
     cold     one adapter: what a cold object costs its clients, beside what physics allows
     compare  processor time beside nginx (as it comes, and with open_file_cache) and Varnish: warm slices, 304s,
-             small objects, cold fills; and how long others wait while one client reads what only the disk has
+             small objects, TLS, cold fills; and two workers beside one
     clients  memory for each of 10,000 connections (1,000 with --quick)
     spool    what 10 k, 100 k and 1 M stored objects cost (not 1 M with --quick: it takes 12 GB and some minutes)
     guard    for CI: fails if a warm slice takes more instructions than it may; a minute, needs valgrind
@@ -73,29 +77,38 @@ def main(
 
     \b
     Debian: apt install nginx-light varnish valgrind
-    About 5 minutes, 7 GB of disk and 3 GB of memory.  Other work on the machine shows: look at the brackets.
+    A quarter of an hour, 12 GB of disk and 3 GB of memory; --quick: some minutes.  Other work on the machine shows:
+    look at the brackets.
     """
     console = Console()
     if not console.is_terminal:
         console.width = max(170, console.width)
+
+    def show(part: str, table: Table) -> None:
+        console.print(table)
+        if text_file:
+            text = Path(text_file).read_text(encoding="utf-8")
+            Path(text_file).write_text(put_into(text, part, table), encoding="utf-8")
+
     good = True
     for part in parts or PARTS[:-1]:
         if part == "cold":
             good = asyncio.run(cold.main()) == 0 and good
         elif part == "compare":
             report = _compare(console, QUICK if quick else FULL, folder)
-            console.print(report.table())
+            show(part, report.table())
             if json_file:
                 Path(json_file).write_text(report.json(), encoding="utf-8")
             if svg_file:
                 Path(svg_file).write_text(report.svg(), encoding="utf-8")
-            if text_file:
-                text = report.put_into(Path(text_file).read_text(encoding="utf-8"))
-                Path(text_file).write_text(text, encoding="utf-8")
         elif part == "clients":
-            good = clients.main(console, quick=quick, folder=folder) and good
+            table, holds = clients.measure_all(console, quick=quick, folder=folder)
+            show(part, table)
+            good = holds and good
         elif part == "spool":
-            good = spool.main(console, quick=quick, folder=folder) and good
+            table, holds = spool.measure_all(console, quick=quick, folder=folder)
+            show(part, table)
+            good = holds and good
         else:
             good = _guard(folder) and good
     sys.exit(0 if good else 1)
@@ -135,10 +148,8 @@ def _compare(console: Console, effort: Effort, folder: str | None) -> Report:
             *comparison.cold_fills(),
         ]
         workers = list(comparison.two_workers())
-        nobody = Figure("wait of others", "ms", dict.fromkeys(servers, Missing(NO_CORES)))
-        waits = comparison.stalls() if alone else [nobody]
         alone_in_it = missing.pop(TWO_WORKERS, None)
-        figures = [replace(each, servers={**each.servers, **missing}) for each in [*measured, *waits]]
+        figures = [replace(each, servers={**each.servers, **missing}) for each in measured]
     dearest = max(comparison.load_share.items(), key=lambda each: each[1])
     notes = [
         f"The load itself used at most {dearest[1]:.2f} times what the cheapest server used ({dearest[0]})."

@@ -134,8 +134,8 @@ def _task(progress: Progress, what: str, total: int) -> Iterator[Callable[[int],
         progress.remove_task(task)
 
 
-def main(console: Console, *, quick: bool, folder: str | None) -> bool:
-    """Measure and show; whether each connection costs less than it may, as far as that was measured."""
+def measure_all(console: Console, *, quick: bool, folder: str | None) -> tuple[Table, bool]:
+    """What was found, and whether each connection costs less than it may, as far as that was measured."""
     wanted = FEW if quick else MANY
     count = min(wanted, room_for_descriptors() - RESERVE - BEFORE)
     table = Table(title="Memory for each connection", box=box.SIMPLE_HEAD, caption_justify="left")
@@ -170,5 +170,4 @@ def main(console: Console, *, quick: bool, folder: str | None) -> bool:
             if cost.connections < wanted:
                 notes.append(f"{scene.what}: no {wanted:,}: the limit of open files allows no more")
     table.caption = "\n".join(notes)
-    console.print(table)
-    return good
+    return table, good

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 
-from tests.bench.figures import Figure, Missing, percentile
+from tests.bench.figures import Figure, Missing
 from tests.bench.load import Load, Order, Outcome
-from tests.bench.machine import clocks, forget, used
+from tests.bench.machine import clocks, used
 from tests.bench.origin import slice_of
 from tests.bench.requests import VISITORS, KiB, MiB, Thing, film, head, known, segment, slices
 from tests.bench.servers import OURS, TWO_WORKERS, Server
@@ -19,6 +19,7 @@ SMALL = {"thumbnail, 8 KiB": THUMBNAIL, "segment, 200 KiB": SEGMENT}
 ENCRYPTED = {name: SLICES[name] for name in ("1 KiB", "64 KiB", "1 MiB")}
 FILM = Thing("film.mp4", 128 * MiB)
 OTHER = Thing("other.mp4", 128 * MiB + 8 * MiB)
+"""Of another size, so that its file can be told from that of the first."""
 GB = 1e9
 
 
@@ -60,7 +61,7 @@ class Comparison:
         Who does not is left out from now on, and told of.
         """
         wrong: dict[str, Missing] = {}
-        things = [FILM, OTHER, *(thing for size in SMALL.values() for thing in _small(size))]
+        things = [FILM, *(thing for size in SMALL.values() for thing in _small(size))]
         for server in [*self._all, *([self._two] if self._two else [])]:
             self._tell(f"{server.name} stores")
             for thing in things:
@@ -132,31 +133,6 @@ class Comparison:
         yield Figure("cold fill", "s/GB", during)
         yield Figure("cold fill, afterwards", "s/GB", after)
 
-    def stalls(self) -> Iterator[Figure]:
-        """Seven clients read warm slices of 64 KiB while one more reads 8 MiB slices of another object that is not in
-        the page cache; and the same while it is.
-        """
-        in_files = [server for server in self._all if server.files]
-        rows: dict[str, list[tuple[float, float, float]]] = {server.name: [] for server in in_files}
-        missing = {
-            name: Missing("it keeps its objects in memory") for name in self._servers if name not in rows
-        }
-        for number, server in self._alternating("stalls", in_files):
-            beside = [head(server.port, OTHER, film(OTHER, at, at + 8 * MiB)) for at in _shuffled(number)]
-            asked = [head(server.port, FILM, each) for each in slices(FILM, 64 * KiB, 1000, number)]
-            order = Order(server.port, asked, 206, server.processes, 7, self._effort.seconds, beside=beside)
-            warm = self._ask(order).latencies
-            if not forget(server.file_of(OTHER.size)):
-                missing[server.name] = Missing("the page cache keeps what it is told to drop (tmpfs?)")
-                continue
-            cold = self._ask(replace(order, seconds=0.0)).latencies  # one lap: the second would be warm
-            rows[server.name].append((percentile(warm, 0.99), percentile(cold, 0.99), max(cold)))
-        for index, what in enumerate(
-            ("wait (99 %), all warm", "wait (99 %), one reads cold", "longest wait, one reads cold")
-        ):
-            waits = {name: [1e3 * row[index] for row in found] for name, found in rows.items()}
-            yield Figure(what, "ms", {**waits, **missing})
-
     def two_workers(self) -> Iterator[Figure]:
         """Of one process, and of two that share its core; how much more they get done on cores of their own is not
         told: our load is one process, and would be the limit.
@@ -226,12 +202,6 @@ def _lane(servers: Mapping[str, Server]) -> float | None:
 
 def _small(size: int) -> list[Thing]:
     return [Thing(f"segment-{size}-{number}.mp4", size) for number in range(100)]
-
-
-def _shuffled(seed: int) -> list[int]:
-    """Where the slices of 8 MiB of the other object start; not in order, against read-ahead."""
-    count = OTHER.size // (8 * MiB)
-    return [(5 * number + seed) % count * 8 * MiB for number in range(count)]
 
 
 def _until_quiet(server: Server) -> float:

@@ -1,4 +1,4 @@
-"""What a run found, as a table, as JSON, as a plot and as Markdown."""
+"""What a run found, as a table, as JSON and as a plot."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,6 @@ from tests.bench.servers import NGINX, OURS, TUNED, TWO_WORKERS
 
 COST = {"us", "s/GB"}
 """The units of figures that are processor time, and stand in the plot."""
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-"""Between these lines of a text stands what the last run found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Report:
 
     def table(self) -> Table:
         table = Table(
-            title="Processor time, and waits, beside others",
+            title="Processor time beside others",
             caption="\n".join(self._small_print(self.figures)),
             caption_justify="left",
             box=box.SIMPLE_HEAD,
@@ -46,8 +44,6 @@ class Report:
         for figure in self.figures:
             ratios = (_ratio(figure.ratio(OURS, other)) for other in (NGINX, TUNED))
             table.add_row(figure.what, *(_cell(figure, name) for name in names), *ratios, _lane(figure))
-        for figure in self.workers:
-            table.add_row(_beside_one(figure))
         return table
 
     def json(self) -> str:
@@ -69,32 +65,15 @@ class Report:
             notes=self._conditions(costs),
         )
 
-    def markdown(self) -> str:
-        """Of the processor time: figures, ratios to nginx, and the small print."""
-        names = self._names()
-        titles = ["", *names, *(f"ours / {name}" for name in (NGINX, TUNED)), "warm lane"]
-        lines = [_row(titles), _row(["---", *["--:"] * (len(titles) - 1)])]
-        for figure in self.figures:
-            ratios = (_ratio(figure.ratio(OURS, other)) for other in (NGINX, TUNED))
-            cells = (_cell(figure, name) for name in names)
-            lines.append(_row([figure.what, *cells, *ratios, _lane(figure)]))
-        lines += ["", *(f"- {_beside_one(figure)}" for figure in self.workers)]
-        lines += [f"- {each}" for each in self._small_print(self.figures)]
-        return "\n".join(lines) + "\n"
-
-    def put_into(self, text: str) -> str:
-        """A text, with the Markdown between its two marks.  ValueError: it has not both."""
-        before, begin, rest = text.partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not begin or not end:
-            raise ValueError(f"there are no lines {BEGIN} and {END} to put it between")
-        return f"{before}{begin}\n{self.markdown()}{end}{after}"
-
     def _names(self) -> list[str]:
         return list(dict.fromkeys(name for figure in self.figures for name in figure.servers))
 
     def _small_print(self, figures: Sequence[Figure]) -> list[str]:
-        return [*self._conditions(figures), *self.notes]
+        beside_one = (
+            f"two workers / one, {figure.what}: {_ratio(figure.ratio(TWO_WORKERS, OURS))}"
+            for figure in self.workers
+        )
+        return [*self._conditions(figures), *beside_one, *self.notes]
 
     def _conditions(self, figures: Sequence[Figure]) -> list[str]:
         """How the run was, and why something was not measured: each reason once."""
@@ -106,10 +85,6 @@ class Report:
         ]
         run = [f"{name}: {value}" for name, value in self.run.items()]
         return [*run, *dict.fromkeys(reasons)]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _cell(figure: Figure, name: str) -> str:
@@ -126,7 +101,3 @@ def _ratio(ratio: Ratio | None) -> str:
 
 def _lane(figure: Figure) -> str:
     return "-" if figure.lane is None else f"{figure.lane:.0%}"
-
-
-def _beside_one(figure: Figure) -> str:
-    return f"two workers / one, {figure.what}: {_ratio(figure.ratio(TWO_WORKERS, OURS))}"

@@ -172,8 +172,9 @@ def table(rows: Sequence[Row]) -> tuple[Table, bool]:
     good = True
     for what, unit, of, most in LINES:
         figures = [of(row) for row in rows]
-        limit, text = (most, f"at most {most:.0f} {unit}") if most else (GROWTH * figures[0], "constant")
-        holds = max(figures) <= limit
+        least = figures[0] if figures else 0.0
+        limit, text = (most, f"at most {most:.0f} {unit}") if most else (GROWTH * least, "constant")
+        holds = all(figure <= limit for figure in figures)
         good = good and holds
         cells = (f"{figure:,.1f} {unit}" if figure < 10 else f"{figure:,.0f} {unit}" for figure in figures)
         shown.add_row(what, *cells, text, "yes" if holds else "[red]no[/]")
@@ -203,26 +204,23 @@ CLOCKED: tuple[tuple[str, Callable[[Row], float]], ...] = (
 """What, of a row; for the reader to judge: this depends on what else the machine does."""
 
 
-def main(console: Console, *, quick: bool, folder: str | None) -> bool:
-    """Measure and show; whether nothing grows that should not."""
+def measure_all(console: Console, *, quick: bool, folder: str | None) -> tuple[Table, bool]:
+    """What was found, and whether nothing grows that should not."""
     sizes = SIZES[:-1] if quick else SIZES
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    rows, good = list[Row](), True
+    rows, notes = list[Row](), list[str]()
     with (
         tempfile.TemporaryDirectory(prefix="range-adapter-bench-", dir=folder) as own,
         Progress(*columns, console=console, transient=True) as progress,
     ):
         for found in measure(Path(own), sizes, lambda what, total: _Shown(progress, what, total)):
             if isinstance(found, Missing):
-                console.print(f"not measured: {found.why}")
-                good = False
+                notes.append(f"not measured: {found.why}")
             else:
                 rows.append(found)
         progress.add_task("cleaning up", total=None)
-    if not rows:
-        return False
-    shown, is_flat = table(rows)
-    console.print(shown)
+    shown, good = table(rows)
     was = "not in the page cache" if all(row.forgotten for row in rows) else "in memory all the time (tmpfs?)"
-    console.print(f"  Processor time, but for the last three.  At each start the index was {was}.")
-    return good and is_flat
+    notes.append(f"Processor time, but for the last three; at each start the index was {was}.")
+    shown.caption, shown.caption_justify = "\n".join(notes), "left"
+    return shown, good

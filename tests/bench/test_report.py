@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 from xml.etree import ElementTree
 
-import pytest
 from rich.console import Console
 
 from tests.bench.figures import Figure, Missing
-from tests.bench.report import BEGIN, END, Report
+from tests.bench.markdown import as_markdown
+from tests.bench.report import Report
 from tests.bench.servers import NGINX, OURS, TUNED, TWO_WORKERS, VARNISH
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -73,20 +73,9 @@ def test_table_and_json_have_the_ratios() -> None:
 def test_the_lanes_share_and_two_workers_stand_in_the_table() -> None:
     figure = Figure("slice", "us", {OURS: [10.0], TWO_WORKERS: [11.0]})
     found = replace(report(), figures=[replace(report().figures[0], lane=0.987)], workers=[figure])
-    markdown = found.markdown()
+    markdown = as_markdown(found.table())
     assert "| 99% |" in markdown
-    assert "two workers / one, slice: 1.10" in markdown
+    assert "- two workers / one, slice: 1.10" in markdown
     content = json.loads(found.json())
     assert content["figures"][0]["warm lane"] == 0.987
     assert content["two workers"][0]["ratios"][OURS]["median"] == 1.1
-
-
-def test_the_table_is_put_between_the_marks_and_nowhere_else() -> None:
-    old = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    new = report().put_into(old)
-    assert new.startswith(f"before\n{BEGIN}\n|")
-    assert new.endswith(f"{END}\nafter\n")
-    assert "old" not in new
-    assert report().put_into(new) == new
-    with pytest.raises(ValueError, match="no lines"):
-        report().put_into("before")

@@ -24,6 +24,10 @@ def said(rows: list[Row]) -> tuple[str, bool]:
     return captured.get(), good
 
 
+def test_where_nothing_could_be_measured_nothing_is_wrong() -> None:
+    assert said([])[1]
+
+
 def test_the_sweep_may_grow() -> None:
     text, good = said([FEW, MANY])
     assert good
