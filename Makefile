@@ -49,7 +49,7 @@ test-clients: $(CLIENTS)  ## real clients: curl, wget, aria2, ffmpeg, zsync, chr
 	$(say) test-clients 'real clients, and the tools that judge deploy/'
 	@$(PYTEST) -m clients -q
 
-bench: $(READY)  ## what it costs on this machine: cold objects, and beside nginx and Varnish where they are installed
+bench: $(READY)  ## what it costs on this machine, beside nginx and Varnish where they are installed; a quarter of an hour
 	@$(BIN)/python -m tests.bench
 
 guard: $(READY)  ## whether a warm request takes more instructions than it may; needs valgrind

@@ -31,8 +31,8 @@ STEP: Final = 1 << 20
 LEAST_STEP: Final = 64 << 10
 PAGE: Final = 64
 """Objects that are looked up at once."""
-OBJECT_COST: Final = 4096
-"""Bytes that count for an object at least: to open it costs something too."""
+OBJECT_COST: Final = 64 << 10
+"""Bytes that count for an object at least: to look it up and open it takes as long as to read some of them."""
 NOTE_INTERVAL: Final = 60.0
 """Seconds between two notes of how far it has come."""
 BREATH: Final = 0.05
@@ -148,6 +148,7 @@ class Scrub:
         try:
             while await self._read_on(rereading):
                 pass
+            self._owed += max(0, OBJECT_COST - rereading.read)
         finally:
             await self._close(rereading)
         return rereading.flaw
@@ -160,7 +161,7 @@ class Scrub:
         before = rereading.read
         more = await self._in_thread(rereading.step, min(STEP, max(LEAST_STEP, self._rate)))
         self.read += rereading.read - before
-        self._owed += max(rereading.read - before, OBJECT_COST)
+        self._owed += rereading.read - before
         if self._owed > self._rate * BREATH:
             owed, self._owed = self._owed, 0
             await asyncio.sleep(owed / self._rate)

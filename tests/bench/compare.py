@@ -1,22 +1,25 @@
 """The comparison: what the adapter costs beside nginx and Varnish, in one run, each round all of them in turn."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 
-from tests.bench.figures import Figure, Missing, percentile
+from tests.bench.figures import Figure, Missing
 from tests.bench.load import Load, Order, Outcome
 from tests.bench.machine import clocks, used
 from tests.bench.origin import slice_of
-from tests.bench.requests import KiB, MiB, Thing, film, head, known, segment, slices
-from tests.bench.servers import Server
+from tests.bench.requests import VISITORS, KiB, MiB, Thing, film, head, known, segment, slices
+from tests.bench.servers import OURS, TWO_WORKERS, Server
 
 SLICES = {"1 KiB": KiB, "64 KiB": 64 * KiB, "1 MiB": MiB, "8 MiB": 8 * MiB}
-SMALL = {"4 KiB": 4 * KiB, "40 KiB": 40 * KiB}
+THUMBNAIL, SEGMENT = 8 * KiB, 200 * KiB
+SMALL = {"thumbnail, 8 KiB": THUMBNAIL, "segment, 200 KiB": SEGMENT}
+ENCRYPTED = {name: SLICES[name] for name in ("1 KiB", "64 KiB", "1 MiB")}
 FILM = Thing("film.mp4", 128 * MiB)
 OTHER = Thing("other.mp4", 128 * MiB + 8 * MiB)
+"""Of another size, so that its file can be told from that of the first."""
 GB = 1e9
 
 
@@ -32,6 +35,9 @@ class Effort:
 FULL = Effort(rounds=11, seconds=0.5, fills=3)
 QUICK = Effort(rounds=3, seconds=0.2, fills=2)
 
+Requests = Callable[[Server, int], list[str]]
+"""What a server is asked for in a round."""
+
 Tell = Callable[[str], None]
 """Told what is being measured."""
 
@@ -41,6 +47,7 @@ class Comparison:
 
     def __init__(self, servers: Mapping[str, Server], load: Load, effort: Effort, tell: Tell) -> None:
         self._servers, self._load, self._effort, self._tell = dict(servers), load, effort, tell
+        self._two = self._servers.pop(TWO_WORKERS, None)
         self.load_share: dict[str, float] = {}
         """For each figure, the load's own processor time over that of the cheapest server."""
 
@@ -53,35 +60,50 @@ class Comparison:
 
         Who does not is left out from now on, and told of.
         """
-        wrong = {}
-        things = [FILM, OTHER, *(thing for size in SMALL.values() for thing in _small(size))]
-        for name, server in list(self._servers.items()):
-            self._tell(f"{name} stores")
+        wrong: dict[str, Missing] = {}
+        things = [FILM, *(thing for size in SMALL.values() for thing in _small(size))]
+        for server in [*self._all, *([self._two] if self._two else [])]:
+            self._tell(f"{server.name} stores")
             for thing in things:
                 answer = server.get(thing.target, segment())
                 if answer[0] != HTTPStatus.OK or answer[2] != slice_of(0, thing.size):
-                    wrong[name] = Missing(f"wrong answer for {thing.name}: {answer[0]} {answer[1]}")
-            for length in SLICES.values():
-                start = FILM.size - length - 1001
-                answer = server.get(FILM.target, film(FILM, start, start + length))
-                if answer[0] != HTTPStatus.PARTIAL_CONTENT or answer[2] != slice_of(start, start + length):
-                    wrong[name] = Missing(f"wrong answer to a range: {answer[0]} {answer[1]}")
-            if name in wrong:
-                del self._servers[name]
+                    wrong[server.name] = Missing(f"wrong answer for {thing.name}: {answer[0]} {answer[1]}")
+            for tls in (False, True) if server.tls else (False,):
+                for length in SLICES.values():
+                    start = FILM.size - length - 1001
+                    answer = server.get(FILM.target, film(FILM, start, start + length), tls=tls)
+                    if answer[0] != HTTPStatus.PARTIAL_CONTENT or answer[2] != slice_of(
+                        start, start + length
+                    ):
+                        wrong[server.name] = Missing(f"wrong answer to a range: {answer[0]} {answer[1]}")
+        for name in wrong:
+            self._servers.pop(name, None)
+        if TWO_WORKERS in wrong:
+            self._two = None
         return wrong
 
     def warm_slices(self) -> Iterator[Figure]:
         for name, size in SLICES.items():
+            asked = partial(_asked, length=size)
+            yield self._per_request(f"warm slice, {name}", asked, HTTPStatus.PARTIAL_CONTENT)
 
-            def requests(server: Server, seed: int, length: int = size) -> list[str]:
-                asked = slices(FILM, length, 1000, seed)
-                return [head(server.port, FILM, fields) for fields in asked]
-
-            yield self._per_request(f"warm slice, {name}", requests, HTTPStatus.PARTIAL_CONTENT)
+    def encrypted(self) -> Iterator[Figure]:
+        """The same over TLS 1.3, without the handshakes."""
+        missing = {name: Missing("it has no TLS") for name, each in self._servers.items() if each.tls is None}
+        spoken = {name: each for name, each in self._servers.items() if name not in missing}
+        for name, size in ENCRYPTED.items():
+            asked = partial(_asked, length=size)
+            figure = self._per_request(
+                f"TLS: warm slice, {name}", asked, HTTPStatus.PARTIAL_CONTENT, servers=spoken, tls=True
+            )
+            yield replace(figure, servers={**figure.servers, **missing})
 
     def not_modified(self) -> Iterator[Figure]:
         def requests(server: Server, _: int) -> list[str]:
-            return [head(server.port, thing, known(thing)) for thing in _small(SMALL["40 KiB"])]
+            return [
+                head(server.port, thing, known(thing, visitor % VISITORS))
+                for visitor, thing in enumerate(_small(SEGMENT))
+            ]
 
         yield self._per_request("304", requests, HTTPStatus.NOT_MODIFIED)
 
@@ -89,9 +111,12 @@ class Comparison:
         for name, size in SMALL.items():
 
             def requests(server: Server, _: int, size: int = size) -> list[str]:
-                return [head(server.port, thing, segment()) for thing in _small(size)]
+                return [
+                    head(server.port, thing, segment(visitor % VISITORS))
+                    for visitor, thing in enumerate(_small(size))
+                ]
 
-            yield self._per_request(f"whole object, {name}", requests, HTTPStatus.OK)
+            yield self._per_request(f"whole {name}", requests, HTTPStatus.OK)
 
     def cold_fills(self) -> Iterator[Figure]:
         """Fetch, store and send; and apart from that, what is done about it when the clients have gone."""
@@ -108,50 +133,52 @@ class Comparison:
         yield Figure("cold fill", "s/GB", during)
         yield Figure("cold fill, afterwards", "s/GB", after)
 
-    def stalls(self) -> Iterator[Figure]:
-        """Seven clients read warm slices of 64 KiB while one more reads 8 MiB slices of another object that is not in
-        the page cache; and the same while it is.
+    def two_workers(self) -> Iterator[Figure]:
+        """Of one process, and of two that share its core; how much more they get done on cores of their own is not
+        told: our load is one process, and would be the limit.
         """
-        in_files = [server for server in self._all if server.files]
-        rows: dict[str, list[tuple[float, float, float]]] = {server.name: [] for server in in_files}
-        missing = {
-            name: Missing("it keeps its objects in memory") for name in self._servers if name not in rows
-        }
-        for number, server in self._alternating("stalls", in_files):
-            beside = [head(server.port, OTHER, film(OTHER, at, at + 8 * MiB)) for at in _shuffled(number)]
-            asked = [head(server.port, FILM, each) for each in slices(FILM, 64 * KiB, 1000, number)]
-            order = Order(server.port, asked, 206, server.processes, 7, self._effort.seconds, beside=beside)
-            warm = self._ask(order).latencies
-            if not _drop(server):
-                missing[server.name] = Missing("the page cache keeps what it is told to drop (tmpfs?)")
-                continue
-            cold = self._ask(replace(order, seconds=0.0)).latencies  # one lap: the second would be warm
-            rows[server.name].append((percentile(warm, 0.99), percentile(cold, 0.99), max(cold)))
-        for index, what in enumerate(
-            ("wait (99 %), all warm", "wait (99 %), one reads cold", "longest wait, one reads cold")
-        ):
-            waits = {name: [1e3 * row[index] for row in found] for name, found in rows.items()}
-            yield Figure(what, "ms", {**waits, **missing})
+        if self._two is None or OURS not in self._servers:
+            return
+        both = {OURS: self._servers[OURS], TWO_WORKERS: self._two}
+        for name in ("1 KiB", "64 KiB"):
+            asked = partial(_asked, length=SLICES[name])
+            yield self._per_request(f"warm slice, {name}", asked, HTTPStatus.PARTIAL_CONTENT, servers=both)
 
     def _per_request(
-        self, what: str, requests: Callable[[Server, int], list[str]], status: HTTPStatus
+        self,
+        what: str,
+        requests: Requests,
+        status: HTTPStatus,
+        *,
+        servers: Mapping[str, Server] | None = None,
+        tls: bool = False,
     ) -> Figure:
-        found: dict[str, list[float]] = {name: [] for name in self._servers}
-        own: dict[str, list[float]] = {name: [] for name in self._servers}
-        for number, server in self._alternating(what, self._all):
+        servers = self._servers if servers is None else servers
+        found: dict[str, list[float]] = {name: [] for name in servers}
+        own: dict[str, list[float]] = {name: [] for name in servers}
+        asked, before = 0, _lane(servers)
+        for number, server in self._alternating(what, list(servers.values())):
+            port = server.tls if tls else server.port
+            assert port is not None
             order = Order(
-                server.port,
+                port,
                 requests(server, number),
                 status,
                 server.processes,
                 seconds=self._effort.seconds,
+                tls=tls,
             )
             outcome = self._ask(order)
             found[server.name].append(1e6 * outcome.cpu / outcome.requests)
             own[server.name].append(1e6 * outcome.own_cpu / outcome.requests)
+            asked += outcome.requests if server.name == OURS else 0
+        if not found:
+            return Figure(what, "us")
         cheapest = min(found, key=lambda name: sum(found[name]))
         self.load_share[what] = sum(own[cheapest]) / sum(found[cheapest])
-        return Figure(what, "us", found)
+        after = _lane(servers)
+        share = (after - before) / asked if asked and after is not None and before is not None else None
+        return Figure(what, "us", found, share)
 
     def _alternating(self, what: str, servers: Sequence[Server]) -> Iterator[tuple[int, Server]]:
         """Each round all of them, another one first each time."""
@@ -164,30 +191,17 @@ class Comparison:
         return self._load.carry_out(order)
 
 
+def _asked(server: Server, seed: int, *, length: int) -> list[str]:
+    return [head(server.port, FILM, fields) for fields in slices(FILM, length, 1000, seed)]
+
+
+def _lane(servers: Mapping[str, Server]) -> float | None:
+    """Requests that the adapter's warm lane has answered so far."""
+    return servers[OURS].metric("range_adapter_warm_lane_requests_total") if OURS in servers else None
+
+
 def _small(size: int) -> list[Thing]:
     return [Thing(f"segment-{size}-{number}.mp4", size) for number in range(100)]
-
-
-def _shuffled(seed: int) -> list[int]:
-    """Where the slices of 8 MiB of the other object start; not in order, against read-ahead."""
-    count = OTHER.size // (8 * MiB)
-    return [(5 * number + seed) % count * 8 * MiB for number in range(count)]
-
-
-def _drop(server: Server) -> bool:
-    """Have the other object's bytes leave the page cache; whether they did."""
-    descriptor = os.open(server.file_of(OTHER.size), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # what is dirty stays
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.preadv(descriptor, [bytearray(1)], OTHER.size // 2, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _until_quiet(server: Server) -> float:

@@ -13,6 +13,9 @@ class Missing:
     why: str
 
 
+NOTHING = 0.05
+"""In whatever unit: a ratio to less would say nothing either."""
+
 Samples = Sequence[float]
 """One for each round, in the figure's unit."""
 
@@ -24,17 +27,21 @@ class Figure:
     what: str
     unit: str
     servers: Mapping[str, Samples | Missing] = field(default_factory=dict)
+    lane: float | None = None
+    """The share of the adapter's requests that its warm lane answered; None where that is not known."""
 
     def median(self, server: str) -> float | None:
         samples = self.servers[server]
         return None if isinstance(samples, Missing) else median(samples)
 
     def ratio(self, server: str, other: str) -> "Ratio | None":
-        """How many times `other`'s figure that of `server` is; None where one of them is missing, or nothing."""
+        """How many times `other`'s figure that of `server` is; None where one of them is missing, or that is next to
+        nothing.
+        """
         one, two = self.servers.get(server), self.servers.get(other)
-        if one is None or two is None or isinstance(one, Missing) or isinstance(two, Missing) or 0 in two:
+        if one is None or two is None or isinstance(one, Missing) or isinstance(two, Missing):
             return None
-        return ratio(one, two)
+        return ratio(one, two) if min(two) >= NOTHING else None
 
     def as_json(self, ours: str) -> dict[str, object]:
         """Medians and samples of all, and the ratio of `ours` to each other."""
@@ -49,6 +56,7 @@ class Figure:
             "what": self.what,
             "unit": self.unit,
             "servers": servers,
+            "warm lane": self.lane,
             "ratios": {
                 name: {"median": each.median, "lowest": each.lowest, "highest": each.highest}
                 for name, each in ratios.items()

@@ -8,6 +8,7 @@ import json
 import os
 import select
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ class Order:
     seconds: float = 0.5
     once: bool = False
     beside: Sequence[str] = ()
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ class _Client:
     """One connection; `left` bytes of its answer are still to come, -1 while the head is."""
 
     __slots__ = (
+        "_decipher",
         "_filled",
+        "_flags",
         "_head",
         "_room",
         "_status",
@@ -100,9 +104,17 @@ class _Client:
         "sock",
     )
 
-    def __init__(self, port: int, status: int, *, timed: bool, waste: bytearray) -> None:
+    def __init__(
+        self, port: int, status: int, *, timed: bool, waste: bytearray, tls: ssl.SSLContext | None
+    ) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), 120)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.sock = tls.wrap_socket(self.sock)
+            self.sock.setblocking(False)
+        # Encrypted bytes have to be read to be thrown away, and epoll knows nothing of those that are deciphered.
+        self._decipher = tls is not None
+        self._flags = 0 if self._decipher else socket.MSG_TRUNC
         self._status, self._timed, self._waste = str(status).encode(), timed, waste
         self._head = bytearray(16384)
         self._room = memoryview(self._head)
@@ -117,6 +129,16 @@ class _Client:
 
     def take(self) -> None:
         """Read what has come; not `busy` any more once the answer is whole."""
+        if not self._decipher:
+            self._take()
+            return
+        try:
+            while self.busy:
+                self._take()
+        except ssl.SSLWantReadError:
+            pass
+
+    def _take(self) -> None:
         if self.left < 0:
             count = self.sock.recv_into(self._room[self._filled :] if self._filled else self._head)
             self._filled += count
@@ -124,7 +146,7 @@ class _Client:
             if end >= 0:
                 self.left = self._length(end) - (self._filled - end - 4)
         else:
-            count = self.sock.recv_into(self._waste, min(self.left, PIECE), socket.MSG_TRUNC)
+            count = self.sock.recv_into(self._waste, min(self.left, PIECE), self._flags)
             self.left -= count
         if not count:
             raise RuntimeError(f"the server closed a connection after {bytes(self._head[: self._filled])!r}")
@@ -150,9 +172,9 @@ class _Run:
         self._requests = [request.encode() for request in order.requests]
         self._beside = [request.encode() for request in order.beside]
         self._poll = select.epoll()
-        waste = bytearray(PIECE)
+        waste, tls = bytearray(PIECE), anybody() if order.tls else None
         clients = [
-            _Client(order.port, order.status, timed=bool(order.beside), waste=waste)
+            _Client(order.port, order.status, timed=bool(order.beside), waste=waste, tls=tls)
             for _ in range(order.connections + bool(order.beside))
         ]
         self._clients = {client.sock.fileno(): client for client in clients}
@@ -217,6 +239,13 @@ class _Run:
         elif not self._late or (self._other is not None and self._other.busy):
             client.ask(self._requests[self._asked % len(self._requests)])
             self._asked += 1
+
+
+def anybody() -> ssl.SSLContext:
+    """TLS with whoever is there."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def main(core: str) -> None:

@@ -53,6 +53,22 @@ def used(before: Mapping[int, float], after: Mapping[int, float]) -> float:
     return sum(seconds - before[process] for process, seconds in after.items() if process in before)
 
 
+def forget(path: Path) -> bool:
+    """Have a file's bytes leave the page cache; whether they did (in a tmpfs they do not)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # what is dirty stays
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.preadv(descriptor, [bytearray(1)], os.fstat(descriptor).st_size // 2, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def program(name: str) -> str | None:
     """Where it is; Debian keeps servers where not everybody looks."""
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")

@@ -7,16 +7,19 @@ from tests.bench.figures import Figure, readable
 
 STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #24292f }
-  .small { font-size: 11px; fill: #57606a } .title { font-size: 16px; font-weight: 600 }
+  .small { font-size: 11px; fill: #57606a; stroke: #ffffff; stroke-width: 4px; paint-order: stroke }
+  .title { font-size: 16px; font-weight: 600 }
   .page { fill: #ffffff } .one { stroke: #57606a; stroke-dasharray: 3 3 }
-  .bar0 { fill: #0969da } .bar1 { fill: #8c959f } .bar2 { fill: #57606a } .bar3 { fill: #bf8700 }
+  .bar0 { fill: #0969da } .bar1 { fill: #57606a } .bar2 { fill: #8c959f } .bar3 { fill: #c4cad1 }
+  .bar4 { fill: #bf8700 }
   @media (prefers-color-scheme: dark) {
-    text { fill: #e6edf3 } .small { fill: #9198a1 } .page { fill: #0d1117 } .one { stroke: #9198a1 }
-    .bar0 { fill: #4493f8 } .bar1 { fill: #6e7681 } .bar2 { fill: #b1bac4 } .bar3 { fill: #d29922 }
+    text { fill: #e6edf3 } .small { fill: #9198a1; stroke: #0d1117 } .page { fill: #0d1117 } .one { stroke: #9198a1 }
+    .bar0 { fill: #4493f8 } .bar1 { fill: #b1bac4 } .bar2 { fill: #8b949e } .bar3 { fill: #57606a }
+    .bar4 { fill: #d29922 }
   }
 """
 WIDTH, LEFT, RIGHT = 860, 190, 150
-BAR, GAP, TOP = 13, 14, 84
+BAR, GAP, TOP = 13, 14, 98
 
 
 def svg(figures: Sequence[Figure], *, beside: str, title: str, notes: Sequence[str]) -> str:
@@ -28,7 +31,12 @@ def svg(figures: Sequence[Figure], *, beside: str, title: str, notes: Sequence[s
     names = list(dict.fromkeys(name for figure in shown for name in figure.servers))
     ratios = [each.median for figure in shown for name in names if (each := figure.ratio(name, beside))]
     scale = (WIDTH - LEFT - RIGHT) / max([1.0, *ratios])
-    parts, y = [f'<text class="title" x="16" y="28">{escape(title)}</text>'], TOP
+    scaled = f"bars: times what {beside} takes, which is the dashed line; labels: its own figure"
+    parts = [
+        f'<text class="title" x="16" y="28">{escape(title)}</text>',
+        f'<text class="small" x="16" y="74">{escape(scaled)}</text>',
+    ]
+    y = TOP
     x = 16.0
     for index, name in enumerate(names):
         parts.append(f'<rect class="bar{index}" x="{x:.0f}" y="43" width="11" height="11" rx="2"/>')

@@ -10,22 +10,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from functools import partial
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import TypeVar
 from urllib.request import urlopen
 
+import trustme
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.config.model import Server as ServerSection
 from tests.bench.figures import Missing
+from tests.bench.load import anybody
 from tests.bench.machine import pin, program, tree
 from tests.bench.stage import adapter_config
 
 OURS = "range-adapter"
 NGINX = "nginx"
 TUNED = "nginx, open_file_cache"
+BUFFERED = "nginx, and log buffered"
 VARNISH = "Varnish"
+TWO_WORKERS = "range-adapter, two workers"
 T = TypeVar("T")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -37,7 +43,7 @@ pid {folder}/pid;
 error_log {folder}/error.log warn;
 events {{ worker_connections 1024; }}
 http {{
-  access_log {folder}/access.log combined;
+  access_log {folder}/access.log combined{log};
   sendfile on;
   keepalive_requests 1000000000;
   client_body_temp_path {folder}/body;
@@ -49,6 +55,10 @@ http {{
   upstream legacy {{ server 127.0.0.1:{origin}; keepalive 32; }}
   server {{
     listen 127.0.0.1:{port};
+    listen 127.0.0.1:{tls} ssl;
+    ssl_protocols TLSv1.3;
+    ssl_certificate {certificate};
+    ssl_certificate_key {key};
     location / {{
       proxy_pass http://legacy;
       proxy_http_version 1.1;
@@ -60,6 +70,7 @@ http {{
   }}
 }}
 """
+BUFFER = " buffer=64k flush=1s"
 OPEN_FILES = "open_file_cache max=10000 inactive=1h; open_file_cache_valid 1h;"
 
 # Without the last line it would not look a request up that brings a Cookie.
@@ -73,13 +84,14 @@ sub vcl_recv {{ unset req.http.Cookie; }}
 @dataclass(frozen=True, slots=True)
 class Server:
     """One that runs.  `roots`: what was started for it; `files`: where its objects are, if not in memory;
-    `admin`: the port that its metrics are read from, if it has any.
+    `tls`: the port where it speaks TLS, `admin`: the one that its metrics are read from, if it has any.
     """
 
     name: str
     port: int
     roots: Sequence[int]
     files: Path | None
+    tls: int | None = None
     admin: int | None = None
 
     @property
@@ -87,9 +99,16 @@ class Server:
         """All that belong to it now."""
         return [process for root in self.roots for process in tree(root)]
 
-    def get(self, target: str, fields: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    def get(
+        self, target: str, fields: dict[str, str], *, tls: bool = False
+    ) -> tuple[int, dict[str, str], bytes]:
         """Status, fields (lower case) and body of one answer."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection: HTTPConnection
+        if tls:
+            assert self.tls is not None
+            connection = HTTPSConnection("127.0.0.1", self.tls, timeout=120, context=anybody())
+        else:
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             connection.request("GET", target, headers=fields)
             answer = connection.getresponse()
@@ -137,13 +156,19 @@ def running(
     with ExitStack() as stack:
         start = _starter(stack, core)
         port = _origin(stack, origins)
-        servers, missing = {}, {}
+        servers, missing = dict[str, Server](), dict[str, Missing]()
+        pems = _certificate(folder)
         starters: list[tuple[str, str, Callable[[Path, int, Start], Server]]] = [
-            (OURS, sys.executable, _adapter),
-            (NGINX, "nginx", lambda path, origin, start: _nginx(NGINX, "", path, origin, start)),
-            (TUNED, "nginx", lambda path, origin, start: _nginx(TUNED, OPEN_FILES, path, origin, start)),
+            (OURS, sys.executable, partial(_adapter, pems=pems)),
+            (NGINX, "nginx", partial(_nginx, name=NGINX, pems=pems)),
+            (TUNED, "nginx", partial(_nginx, name=TUNED, pems=pems, more=OPEN_FILES)),
+            (BUFFERED, "nginx", partial(_nginx, name=BUFFERED, pems=pems, more=OPEN_FILES, log=BUFFER)),
             (VARNISH, "varnishd", _varnish),
         ]
+        if "workers" in ServerSection.model_fields:
+            starters.append((TWO_WORKERS, sys.executable, partial(_adapter, workers=2)))
+        else:
+            missing[TWO_WORKERS] = Missing("this version has one process")
         for number, (name, needs, starter) in enumerate(starters):
             if program(needs) is None:
                 missing[name] = Missing(f"{needs} is not installed")
@@ -158,10 +183,13 @@ def running(
 
 
 @contextmanager
-def alone(folder: Path, *, under: Sequence[str] = (), settings: Settings | None = None) -> Iterator[Server]:
-    """The adapter only, on any core: run by another program, or with other `settings`."""
+def alone(
+    folder: Path, *, under: Sequence[str] = (), settings: Settings | None = None, tls: bool = False
+) -> Iterator[Server]:
+    """The adapter only, on any core: run by another program, with other `settings`, with TLS if it has that."""
+    pems = _certificate(folder) if tls else None
     with ExitStack() as stack:
-        yield _adapter(folder, _origin(stack, None), _starter(stack, None), under, settings or {})
+        yield _adapter(folder, _origin(stack, None), _starter(stack, None), under, settings, pems)
 
 
 def _starter(stack: ExitStack, core: int | None) -> Start:
@@ -189,40 +217,81 @@ def _origin(stack: ExitStack, core: int | None) -> int:
     return int(process.stdout.readline())
 
 
+@dataclass(frozen=True, slots=True)
+class Pems:
+    """A certificate for this machine and its key, as files."""
+
+    certificate: Path
+    key: Path
+
+
+def _certificate(folder: Path) -> Pems:
+    pems = Pems(folder / "certificate.pem", folder / "key.pem")
+    issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    issued.private_key_pem.write_to_path(pems.key)
+    for number, blob in enumerate(issued.cert_chain_pems):
+        blob.write_to_path(pems.certificate, append=number > 0)
+    return pems
+
+
 def _adapter(
-    folder: Path, origin: int, start: Start, under: Sequence[str] = (), settings: Settings | None = None
+    folder: Path,
+    origin: int,
+    start: Start,
+    under: Sequence[str] = (),
+    settings: Settings | None = None,
+    pems: Pems | None = None,
+    workers: int | None = None,
 ) -> Server:
     config, log = folder / "config.yaml", folder / "log"
     sections = adapter_config(str(folder), origin)
     for name, keys in (settings or {}).items():
         sections[name] = {**sections[name], **keys}
+    if pems is not None and "tls" in ServerSection.model_fields:
+        sections["server"]["listen"] = ["127.0.0.1:0", "https://127.0.0.1:0"]
+        sections["server"]["tls"] = {"certificate": str(pems.certificate), "key": str(pems.key)}
+    if workers is not None:
+        sections["server"] |= {"listen": f"127.0.0.1:{_free_port()}", "workers": workers}
     config.write_text(yaml.safe_dump(sections))
     process = start([*under, sys.executable, "-m", "proxy", "serve", str(config)], log)
 
-    def ports() -> tuple[int, int] | None:
+    def ports() -> list[int] | None:
         for line in log.read_text().splitlines():
             event = json.loads(line) if line.startswith("{") else {}
             if event.get("event") == "serving":
-                return _port(event["addresses"][0]), _port(event["admin"])
+                return [_port(url) for url in (event["admin"], *event["addresses"])]
         return None
 
-    port, admin = _wait(OURS, process, log, ports)
-    return Server(OURS, port, [process.pid], folder / "spool", admin)
+    admin, port, *more = _wait(OURS, process, log, ports)
+    name, tls = OURS if workers is None else TWO_WORKERS, more[0] if more else None
+    return Server(name, port, [process.pid], folder / "spool", tls, admin)
 
 
 def _port(url: str) -> int:
     return int(url.rstrip("/").rpartition(":")[2])
 
 
-def _nginx(name: str, more: str, folder: Path, origin: int, start: Start) -> Server:
-    port, config, log = _free_port(), folder / "nginx.conf", folder / "error.log"
-    user = "user root;\n" if os.geteuid() == 0 else ""  # another could not enter the folder
-    config.write_text(NGINX_CONFIG.format(user=user, folder=folder, origin=origin, port=port, more=more))
+def _nginx(
+    folder: Path, origin: int, start: Start, *, name: str, pems: Pems, more: str = "", log: str = ""
+) -> Server:
+    port, tls, config, errors = _free_port(), _free_port(), folder / "nginx.conf", folder / "error.log"
+    values = {
+        "user": "user root;\n" if os.geteuid() == 0 else "",  # another could not enter the folder
+        "folder": folder,
+        "origin": origin,
+        "port": port,
+        "tls": tls,
+        "certificate": pems.certificate,
+        "key": pems.key,
+        "more": more,
+        "log": log,
+    }
+    config.write_text(NGINX_CONFIG.format(**values))
     nginx = program("nginx")
     assert nginx is not None
-    process = start([nginx, "-p", str(folder), "-e", str(log), "-c", str(config)], folder / "log")
-    _wait(name, process, log, lambda: _listens(port))
-    return Server(name, port, [process.pid], folder / "cache")
+    process = start([nginx, "-p", str(folder), "-e", str(errors), "-c", str(config)], folder / "log")
+    _wait(name, process, errors, lambda: _listens(port))
+    return Server(name, port, [process.pid], folder / "cache", tls)
 
 
 def _varnish(folder: Path, origin: int, start: Start) -> Server:

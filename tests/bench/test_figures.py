@@ -20,7 +20,7 @@ def test_rounds_that_do_not_stand_beside_each_other_have_no_ratio() -> None:
         ratio([1.0, 2.0], [1.0])
 
 
-@pytest.mark.parametrize("other", [Missing("not here"), [1.0, 0.0], None])
+@pytest.mark.parametrize("other", [Missing("not here"), [1.0, 0.0], [1.0, 0.04], None])
 def test_no_ratio_to_what_is_missing_or_nothing(other: Missing | list[float] | None) -> None:
     figure = Figure("slice", "us", {"a": [1.0, 2.0], **({"b": other} if other else {})})
     assert figure.ratio("a", "b") is None

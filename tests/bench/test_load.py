@@ -2,10 +2,12 @@
 
 import os
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 
 import pytest
+import trustme
 
 from tests.bench.load import Load, Order
 
@@ -72,3 +74,20 @@ def test_another_status_is_an_error_and_the_next_order_works(load: Load, port: i
     with pytest.raises(RuntimeError, match="200 was expected"):
         load.carry_out(Order(port, ask("404/5"), 200, [], once=True))
     assert load.carry_out(Order(port, ask("200/5"), 200, [], once=True)).requests == 1
+
+
+def test_over_tls(load: Load) -> None:
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    issued.configure_cert(context)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Origin) as server:
+        server.daemon_threads = True
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        asked = ask("200/5", "200/300000", "200/0")
+        outcome = load.carry_out(Order(server.server_address[1], asked, 200, [], 2, once=True, tls=True))
+        server.shutdown()
+        thread.join()
+    assert outcome.requests == 3
+    assert outcome.octets > 300005

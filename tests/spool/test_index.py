@@ -101,3 +101,51 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
     index.add(entry().completed(10), used=1)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
     index.close()
+
+
+def test_nothing_is_found_by_looking_through_everything(index: Index, tmp_path: Path) -> None:
+    asked: set[str] = set()
+
+    def note(_: apsw.Cursor, query: str, __: object) -> bool:
+        asked.add(query)
+        return True
+
+    stored = entry(partition=b"p" * 16).completed(10)
+    connections = [connection for connection in (index._reader, index._writer) if connection is not None]
+    for connection in connections:
+        connection.exec_trace = note
+    index.add(stored, used=1)
+    index.lookup(stored.key)
+    index.newest(stored)
+    index.update(stored)
+    index.touch({stored.generation: 2})
+    index.oldest(1)
+    index.last_use()
+    index.page("", 1)
+    index.page_of_target(stored.target)
+    index.of_target(stored.target)
+    index.in_partition(b"p" * 16)
+    index.find(stored.generation)
+    index.targets([stored.generation])
+    index.beginning_with("ab")
+    index.has_any("ab")
+    index.remove([stored.generation])
+    for connection in connections:
+        connection.exec_trace = None
+    looking = apsw.Connection(str(tmp_path / "index.sqlite"))
+    plans = {
+        query: [str(step[3]) for step in looking.execute(f"EXPLAIN QUERY PLAN {query}", _nothing(query))]
+        for query in asked
+        if query.startswith(("SELECT", "UPDATE", "DELETE"))
+    }
+    looking.close()
+    assert len(plans) > 12
+    scans = {
+        query for query, steps in plans.items() if any(step.startswith("SCAN objects") for step in steps)
+    }
+    assert [query.rpartition(" ORDER BY")[2] for query in scans] == [" used LIMIT ?"]  # stops at its limit
+    assert not [query for query in scans if "USE TEMP B-TREE" in " ".join(plans[query])]
+
+
+def _nothing(query: str) -> list[None]:
+    return [None] * query.count("?")

@@ -158,7 +158,7 @@ async def test_it_keeps_to_its_rate(spool: Spool, naps: list[float]) -> None:
 
 async def test_small_objects_count_for_more_than_their_bytes(spool: Spool, naps: list[float]) -> None:
     await stored_films(spool, 50, size=1)
-    async with scrubbing(spool, rate=10 * 4096) as scrub:
+    async with scrubbing(spool, rate=10 * 64 * KIB) as scrub:
         await eventually(lambda: scrub.progress.ended is not None)
     assert sum(nap for nap in naps if 0 < nap < WEEK) == pytest.approx(5, rel=0.1)
 
