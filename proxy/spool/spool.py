@@ -18,6 +18,7 @@ from proxy.spool.bodies import Bodies
 from proxy.spool.body import Body
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.entry import Entry
+from proxy.spool.epochs import Epochs
 from proxy.spool.eviction import Candidate
 from proxy.spool.filling import Filling
 from proxy.spool.folder import Claim
@@ -45,13 +46,17 @@ _log = structlog.stdlib.get_logger("spool")
 class Spool:
     """One folder, one process.  Made by `open`, ended by `close`."""
 
-    def __init__(self, owned: Claim, shelf: Shelf, room: Room, *, max_object_size: int) -> None:
+    def __init__(
+        self, owned: Claim, shelf: Shelf, room: Room, epochs: Epochs, *, max_object_size: int
+    ) -> None:
         self.paths = owned.paths
         self.secret = owned.secret
         self.max_object_size = max_object_size
         self.room = room
+        self.epochs = epochs
+        """They change with what is found, and with what is known of it."""
         self._shelf = shelf
-        self._catalogue = Catalogue(shelf, self.failed)
+        self._catalogue = Catalogue(shelf, self.failed, epochs)
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
         self._guard = Guard()
@@ -103,13 +108,20 @@ class Spool:
 
     @classmethod
     async def open(
-        cls, root: Path, *, max_size: int, max_object_size: int, min_free: int, partition_size: int = 2 << 30
+        cls,
+        root: Path,
+        *,
+        max_size: int,
+        max_object_size: int,
+        min_free: int,
+        partition_size: int = 2 << 30,
+        epochs: Epochs | None = None,
     ) -> "Spool":
         """Create the folder or take it over.  Raises SpoolError, in words for the person who started us."""
         owned, shelf = await asyncio.to_thread(take_over, root)
         room = Room(max_size=max_size, min_free=min_free, stored=shelf.usage()[0])
         room.limit_partitions(partition_size, shelf.partition_bytes)
-        return cls(owned, shelf, room, max_object_size=max_object_size)
+        return cls(owned, shelf, room, epochs or Epochs(), max_object_size=max_object_size)
 
     def __repr__(self) -> str:
         return f"<Spool {self.paths.root} used={self.room.used} of {self.room.max_size} {self._bodies}>"
