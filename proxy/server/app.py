@@ -131,6 +131,7 @@ async def start(config: Config) -> Service:
         handler, entrance, listener, purging = _public_side(
             config, cache, origins, spare, incidents, registry
         )
+        parts.callback(handler.close)
         parts.callback(entrance.close)
         parts.callback(asyncio.create_task(entrance.watch(), name="entrance").cancel)
         state = State(

@@ -70,6 +70,10 @@ class Handler:
         for exchange in self._running.values():
             exchange.keep_alive = False
 
+    def close(self) -> None:
+        """Nothing is being answered any more."""
+        self._access.lines.hand_over()
+
     async def __call__(self, request: web.BaseRequest) -> Exchange:
         exchange = Exchange(request, send_idle=self._send_idle, send_rate=self._send_rate)
         visit = Visit()
