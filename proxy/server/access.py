@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from multidict import CIMultiDict
 
-from proxy.errors import AdapterError, OnlyIfCached, OriginError
+from proxy.errors import AdapterError, OnlyIfCached, OriginError, SpoolError
 from proxy.incidents import Incidents
 from proxy.semantics.cache_status import CacheStatus, render
 from proxy.semantics.cors import Cors, add_cors
@@ -134,6 +134,55 @@ class Access:
                 user_agent=raw.headers.get("User-Agent"),
             )
         )
+
+    def record_warm(
+        self,
+        *,
+        client: str,
+        target: str,
+        host: str,
+        route: str,
+        origin: str,
+        status: int,
+        size: int,
+        asked: bytes | None,
+        begun: float,
+        referer: str | None,
+        user_agent: str | None,
+        error: BaseException | None,
+    ) -> None:
+        """The same for a GET that the warm lane has answered; `error` is what cut the answer short."""
+        seconds = time.monotonic() - begun
+        self._metrics.count((route, "GET", status, "hit"), size, seconds)
+        self._metrics.lane_requests += 1
+        reason = None if error is None else self._why_warm(route, origin, error)
+        if self._log:
+            aborted = None if error is None else True
+            told = None if asked is None else f"bytes={asked.decode()}"
+            # fmt: off
+            self.lines.note(
+                Line(
+                    time.time(), client, "GET", target, "HTTP/1.1", host, status, size, told, None,
+                    round(seconds, 6), "hit", None, route, reason, None, aborted, referer, user_agent,
+                )
+            )
+            # fmt: on
+
+    def _why_warm(self, route: str, origin: str, error: BaseException) -> str:
+        visit = Visit(route=route, origin=origin)
+        match error:
+            case AdapterError():
+                self.failed(visit, error)
+            case TimeoutError():
+                visit.reason = "send-timeout"
+            case ConnectionError():
+                visit.reason = "client-gone"
+            case OSError():
+                self.failed(visit, SpoolError(f"cannot send from the spool: {error.strerror}"))
+            case _:
+                visit.reason = "stopped"
+        self._metrics.failures.labels(route, visit.reason).inc()
+        return visit.reason
 
 
 def _cache_word(status: CacheStatus | None) -> str:

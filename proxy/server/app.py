@@ -35,6 +35,7 @@ from proxy.server.exchange import Exchange
 from proxy.server.handler import Handler
 from proxy.server.metrics import Metrics
 from proxy.server.purging import Purging
+from proxy.server.warm import Lane
 from proxy.spool.scrub import Scrub
 from proxy.spool.spool import Spool
 
@@ -98,8 +99,11 @@ class Service:
                     task.cancel()
 
 
-async def start(config: Config) -> Service:
-    """Start everything.  Raises SpoolError or OSError, in words for the person who started us."""
+async def start(config: Config, *, warm_lane: bool = True) -> Service:
+    """Start everything.  Raises SpoolError or OSError, in words for the person who started us.
+
+    Without `warm_lane`, the answers are the same, and slower: for tests.
+    """
     async with AsyncExitStack() as parts:
         incidents = Incidents()
         watching = asyncio.create_task(incidents.watch(), name="incidents")
@@ -129,7 +133,7 @@ async def start(config: Config) -> Service:
         spare = Spare(SPARE)
         parts.callback(spare.close)
         handler, entrance, listener, purging = _public_side(
-            config, cache, origins, spare, incidents, registry
+            config, cache, origins, spare, incidents, registry, warm_lane=warm_lane
         )
         parts.callback(handler.close)
         parts.callback(entrance.close)
@@ -175,6 +179,8 @@ def _public_side(
     spare: Spare,
     incidents: Incidents,
     registry: CollectorRegistry,
+    *,
+    warm_lane: bool,
 ) -> tuple[Handler, Entrance, Listener, Purging]:
     """What clients talk to."""
     server, routes = config.server, RouteTable(config)
@@ -191,12 +197,23 @@ def _public_side(
         cache_status_key=server.cache_status_key,
     )
     purging = Purging(routes, cache, access, registry, allowed=server.purge_from)
+    max_head = server.limits.head_size or 4 * server.max_header_size
+    lane = Lane(
+        cache.warm,
+        access,
+        trusted=server.trusted_proxies,
+        send_idle=server.timeouts.send_idle,
+        send_rate=server.limits.send_rate,
+        longest=min(max_head, server.max_header_size),
+        fields=server.limits.fields,
+    )
     handler = Handler(
         routes,
         origins,
         adapting,
         purging,
         access,
+        lane,
         name=server.name,
         trusted=server.trusted_proxies,
         send_idle=server.timeouts.send_idle,
@@ -224,9 +241,10 @@ def _public_side(
         name=server.name,
         on_refusal=refused,
         on_timeout=entrance.note_timeout,
+        lane=lane if warm_lane else None,
         keepalive_timeout=server.timeouts.keep_alive,
         head=server.timeouts.head,
-        max_head=server.limits.head_size or 4 * server.max_header_size,
+        max_head=max_head,
         max_line_size=server.max_header_size,
         max_field_size=server.max_header_size,
         max_headers=server.limits.fields,

@@ -49,6 +49,11 @@ class Bodies:
         """Does anyone read it, or is about to?"""
         return generation in self._busy or generation in self._opening
 
+    def note_use(self, generation: str) -> None:
+        """Somebody reads it without taking it."""
+        if generation in self._idle:
+            self._idle.move_to_end(generation)
+
     async def take(self, entry: Entry) -> Body:
         """The entry's body, held once for the caller.  Raises what `opener` raises."""
         while (body := self._take(entry.generation)) is None:

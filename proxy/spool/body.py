@@ -48,6 +48,11 @@ class Body:
         return self._holders > 1
 
     @property
+    def is_open(self) -> bool:
+        """Does anyone hold it, its keeper at least?"""
+        return self._holders > 0
+
+    @property
     def size(self) -> int:
         """Bytes in the file; 0 where the disk cannot tell."""
         try:

@@ -54,7 +54,6 @@ class Spool:
         self.max_object_size = max_object_size
         self.room = room
         self.epochs = epochs
-        """They change with what is found, and with what is known of it."""
         self._shelf = shelf
         self._catalogue = Catalogue(shelf, self.failed, epochs)
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
@@ -150,6 +149,19 @@ class Spool:
             await self._check(entry, body)
         self._catalogue.note_use(entry.generation)
         return body
+
+    def use(self, entry: Entry, body: Body) -> bool:
+        """Somebody reads a body that is open already: is it what was stored, as its file's size and time tell?"""
+        if not body.intact(entry.length) or not self._guard.trusts(entry, body):
+            return False
+        self._catalogue.note_use(entry.generation)
+        self._bodies.note_use(entry.generation)
+        return True
+
+    async def has_others(self, entry: Entry) -> bool:
+        """Is something else of its target stored: a variant, or for a credential?  Raises SpoolError."""
+        stored = await self._catalogue.of_target(entry.target)
+        return any(each.generation != entry.generation for each in stored)
 
     async def _check(self, entry: Entry, body: Body) -> None:
         """Somebody has written to the file.  Raises SpoolError where that was not what lay there."""

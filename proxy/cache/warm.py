@@ -1,0 +1,236 @@
+"""Warm records: what answers a request from memory and an open file, without asking anybody again.
+
+A record is kept under the raw first line and Host of requests, and stands for one stored object that every client may
+have: whole, without Vary, found under no other condition than the target.  Its epoch is read before the object was
+looked up, and compared at each use: whatever happens to what is stored under the target, or begins to arrive for it,
+ends the record.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from multidict import CIMultiDict
+
+from proxy.cache.lease import Lease
+from proxy.cache.partitions import Partitions
+from proxy.cache.sources import Complete
+from proxy.cache.underway import Underway
+from proxy.cache.wanted import Wanted
+from proxy.semantics import reuse
+from proxy.semantics.cache_status import CacheStatus
+from proxy.semantics.policy import CachePolicy
+from proxy.semantics.preconditions import Verdict, evaluate
+from proxy.semantics.request import ClientRequest
+from proxy.semantics.shape import MOST_CONDITIONS, read_lines
+from proxy.spool.body import Body
+from proxy.spool.entry import Entry
+from proxy.spool.epochs import Epoch
+from proxy.spool.spool import Spool
+
+MOST: Final = 1024
+"""Records; their bodies are those that the spool keeps open anyway."""
+CONDITIONS: Final = 64
+"""Different conditional fields whose verdict a record remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The heads of answers, in which `AGE` and `TTL` stand for what changes with time.  A `partial` one is followed
+    by the range, and `partial_rest` by the length.  With `by_site`, they are for requests without Origin.
+    """
+
+    target: str
+    route: str
+    origin: str
+    by_site: bool
+    whole: bytes
+    partial: bytes
+    partial_rest: bytes
+    not_modified: bytes
+
+
+AGE: Final = 777_777_777_777_771
+TTL: Final = 777_777_777_777_773
+"""Numbers that no object has."""
+
+
+def frozen(
+    target: str, *, route: str, origin: str, by_site: bool, whole: bytes, partial: bytes, not_modified: bytes
+) -> Answers | None:
+    """From whole heads, of which `partial` is that of the range 0-0; None if something in them looks like the numbers
+    that stand for others.
+    """
+    before, mark, after = partial.partition(b"\r\nContent-Range: bytes ")
+    rest = after.removeprefix(b"0-0").removesuffix(b"1\r\n\r\n")
+    unequivocal = all(
+        head.count(b"%d" % number) == 1 for head in (whole, partial, not_modified) for number in (AGE, TTL)
+    )
+    if not unequivocal or len(rest) != len(after) - 8 or not rest.endswith(b"\r\nContent-Length: "):
+        return None
+    return Answers(target, route, origin, by_site, whole, before + mark, rest, not_modified)
+
+
+@dataclass(slots=True)
+class Record:
+    """`body` is not held, so that it can be evicted: whoever uses the record looks whether it is open still.
+
+    `age` and `ttl` are those at `made`, seconds since the epoch.  Requests with credentials may use it where it is
+    `for_credentials`; `about` is a request for it without fields.  The heads are those of this `second`.
+    """
+
+    entry: Entry
+    body: Body
+    slot: int
+    epoch: Epoch
+    made: int
+    age: int
+    ttl: int
+    policy: CachePolicy
+    for_credentials: bool
+    about: ClientRequest
+    answers: Answers
+    length: int
+    second: int = -1
+    whole: bytes = b""
+    partial: bytes = b""
+    partial_rest: bytes = b""
+    not_modified: bytes = b""
+    _verdicts: dict[bytes, tuple[Verdict | None, bool]] = field(default_factory=dict)
+
+    def render(self, now: int) -> None:
+        """The heads of this second."""
+        age, ttl = b"%d" % (self.age + now - self.made), b"%d" % (self.ttl - now + self.made)
+
+        def at(head: bytes) -> bytes:
+            return head.replace(b"%d" % AGE, age).replace(b"%d" % TTL, ttl)
+
+        answers = self.answers
+        self.whole, self.not_modified = at(answers.whole), at(answers.not_modified)
+        self.partial, self.partial_rest = at(answers.partial), at(answers.partial_rest)
+        self.second = now
+
+    def verdict(self, conditions: bytes) -> tuple[Verdict | None, bool]:
+        """What these lines of conditional fields come to, and whether a Range applies if there is one; None if they
+        need another look.
+        """
+        found = self._verdicts.get(conditions)
+        if found is None:
+            found = self._verdict(conditions)
+            if len(self._verdicts) >= CONDITIONS:
+                self._verdicts.clear()
+            self._verdicts[conditions] = found
+        return found
+
+    def _verdict(self, conditions: bytes) -> tuple[Verdict | None, bool]:
+        fields = read_lines(conditions)
+        if fields is None or len(fields) > MOST_CONDITIONS:
+            return None, False
+        fields["Range"] = "bytes=0-0"
+        evaluation = evaluate(replace(self.about, fields=fields), self.entry.stored.representation.validators)
+        return evaluation.verdict, evaluation.range_applies
+
+
+class Warm:
+    """The records; `clock` is the cache's."""
+
+    def __init__(
+        self, spool: Spool, underway: Underway, partitions: Partitions, clock: Callable[[], int]
+    ) -> None:
+        self.secret = spool.secret
+        self.clock = clock
+        self._partitions = partitions
+        self._spool = spool
+        self._underway = underway
+        self._records: OrderedDict[bytes, Record] = OrderedDict()
+        self.find = self._records.get
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def epoch(self, wanted: Wanted) -> Epoch:
+        """To be read before a lease is taken that may become a record."""
+        epochs = self._spool.epochs
+        return epochs.read(epochs.slot(wanted.target_key.digest))
+
+    def holds(self, record: Record) -> bool:
+        """Is it still what the cache would answer with, as far as one can tell without looking at the file?"""
+        body = record.body
+        return self._spool.epochs.read(record.slot) == record.epoch and not body.broken and body.is_open
+
+    def renew(self, key: bytes, record: Record, now: int) -> bool:
+        """Once a second: is it fresh, and the file as it was?  Then the heads are rendered, and the use is noted."""
+        fresh = record.made <= now < record.made + record.ttl
+        if not fresh or not self._spool.use(record.entry, record.body):
+            return False
+        self._records.move_to_end(key)
+        record.render(now)
+        return True
+
+    def drop(self, key: bytes) -> None:
+        """It holds no more."""
+        self._records.pop(key, None)
+
+    def enters(self, record: Record, partition: bytes) -> bool:
+        """May these credentials use it, without anything having to end for them first?"""
+        return record.for_credentials and self._partitions.is_in_use(partition)
+
+    async def keep(
+        self,
+        key: bytes,
+        wanted: Wanted,
+        lease: Lease,
+        epoch: Epoch,
+        make: Callable[[ClientRequest], Answers | None],
+    ) -> Record | None:
+        """Make a record of what `wanted` was answered with, if all may have it, and nothing has changed `epoch`
+        since.  `make` makes the heads of answers to such requests.
+        """
+        source, policy = lease.source, wanted.policy
+        if not isinstance(source, Complete) or source.file is None or key in self._records:
+            return None
+        if lease.status != CacheStatus(hit=True, ttl=lease.status.ttl) or policy.authorize is not None:
+            return None
+        entry, body = source.entry, source.file
+        representation = entry.stored.representation
+        is_plain = (
+            entry.partition is None
+            and not entry.stored.vary
+            and representation.status == 200
+            and entry.length > 0
+            and wanted.shared_key == wanted.target_key
+        )
+        if not is_plain or await self._spool.has_others(entry):
+            return None
+        # From here on no await: what holds now, holds for the epoch.
+        arriving = any(fill.entry.target == entry.target for fill in self._underway.fills())
+        if arriving or self.epoch(wanted) != epoch or not body.is_open:
+            return None
+        about = replace(wanted.request, method="GET", fields=CIMultiDict({"Host": wanted.request.host}))
+        now = self.clock()
+        decision = reuse.decide(about, [entry.stored], policy, now)
+        if not isinstance(decision, reuse.Reuse) or decision.refresh is not None or decision.ttl <= 0:
+            return None
+        answers = make(about)
+        if answers is None:
+            return None
+        signed_in = replace(about, fields=CIMultiDict({"Cookie": "a=b"}))
+        record = Record(
+            entry=entry,
+            body=body,
+            slot=self._spool.epochs.slot(entry.target),
+            epoch=epoch,
+            made=now,
+            age=decision.age,
+            ttl=decision.ttl,
+            policy=policy,
+            for_credentials=reuse.usable_shared(entry.stored, signed_in, replace(policy, ignore_cookies=())),
+            about=about,
+            answers=answers,
+            length=entry.length,
+        )
+        self._records[key] = record
+        if len(self._records) > MOST:
+            self._records.popitem(last=False)
+        return record
