@@ -99,11 +99,8 @@ class Service:
                     task.cancel()
 
 
-async def start(config: Config, *, warm_lane: bool = True) -> Service:
-    """Start everything.  Raises SpoolError or OSError, in words for the person who started us.
-
-    Without `warm_lane`, the answers are the same, and slower: for tests.
-    """
+async def start(config: Config) -> Service:
+    """Start everything.  Raises SpoolError or OSError, in words for the person who started us."""
     async with AsyncExitStack() as parts:
         incidents = Incidents()
         watching = asyncio.create_task(incidents.watch(), name="incidents")
@@ -133,7 +130,7 @@ async def start(config: Config, *, warm_lane: bool = True) -> Service:
         spare = Spare(SPARE)
         parts.callback(spare.close)
         handler, entrance, listener, purging = _public_side(
-            config, cache, origins, spare, incidents, registry, warm_lane=warm_lane
+            config, cache, origins, spare, incidents, registry
         )
         parts.callback(handler.close)
         parts.callback(entrance.close)
@@ -179,8 +176,6 @@ def _public_side(
     spare: Spare,
     incidents: Incidents,
     registry: CollectorRegistry,
-    *,
-    warm_lane: bool,
 ) -> tuple[Handler, Entrance, Listener, Purging]:
     """What clients talk to."""
     server, routes = config.server, RouteTable(config)
@@ -241,7 +236,7 @@ def _public_side(
         name=server.name,
         on_refusal=refused,
         on_timeout=entrance.note_timeout,
-        lane=lane if warm_lane else None,
+        lane=lane,
         keepalive_timeout=server.timeouts.keep_alive,
         head=server.timeouts.head,
         max_head=max_head,

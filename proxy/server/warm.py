@@ -159,7 +159,9 @@ class Lane:
         conditions: bytes,
         begun: float,
     ) -> bool:
-        start, stop, applies = 0, record.length, asked is not None
+        part = None
+        if asked is not None and (part := read_slice(asked, record.length)) is None:
+            return False
         if conditions:
             verdict, range_applies = record.verdict(conditions)
             if verdict is Verdict.NOT_MODIFIED:
@@ -168,13 +170,10 @@ class Lane:
                 return True
             if verdict is not Verdict.PROCEED:
                 return False
-            applies = applies and range_applies
-        if applies:
-            assert asked is not None
-            found = read_slice(asked, record.length)
-            if found is None:
-                return False
-            start, stop = found
+            if not range_applies:
+                part = None
+        if part is not None:
+            start, stop = part
             head = b"%b%d-%d%b%d\r\n\r\n" % (
                 record.partial,
                 start,
@@ -184,7 +183,7 @@ class Lane:
             )
             status = 206
         else:
-            head, status = record.whole, 200
+            head, status, start, stop = record.whole, 200, 0, record.length
         over = partial(self._over, client, record, shape, asked, status, begun)
         if stop - start <= SMALL:
             return self._send_small(client, record, head, start, stop, over)
