@@ -302,6 +302,7 @@ class Cache:
         await self._fetching.close()
         running = [self._sweeping] if self._doubting is None else [self._sweeping, self._doubting]
         await asyncio.gather(*running, return_exceptions=True)
+        await self.warm.close()
         await self._partitions.close()
         await self._digesting.close()
 

@@ -6,6 +6,7 @@ looked up, and compared at each use: whatever happens to what is stored under th
 ends the record.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from proxy.cache.partitions import Partitions
 from proxy.cache.sources import Complete
 from proxy.cache.underway import Underway
 from proxy.cache.wanted import Wanted
+from proxy.errors import SpoolError
 from proxy.semantics import reuse
 from proxy.semantics.cache_status import CacheStatus
 from proxy.semantics.policy import CachePolicy
@@ -144,6 +146,8 @@ class Warm:
         self._spool = spool
         self._underway = underway
         self._records: OrderedDict[bytes, Record] = OrderedDict()
+        self._refused: OrderedDict[bytes, Epoch] = OrderedDict()
+        self._making: dict[bytes, asyncio.Task[None]] = {}
         self.find = self._records.get
 
     def __len__(self) -> int:
@@ -176,47 +180,59 @@ class Warm:
         """May these credentials use it, without anything having to end for them first?"""
         return record.for_credentials and self._partitions.is_in_use(partition)
 
-    async def keep(
+    def keep(
         self,
         key: bytes,
         wanted: Wanted,
         lease: Lease,
         epoch: Epoch,
         make: Callable[[ClientRequest], Answers | None],
-    ) -> Record | None:
+    ) -> None:
         """Make a record of what `wanted` was answered with, if all may have it, and nothing has changed `epoch`
         since.  `make` makes the heads of answers to such requests.
         """
-        source, policy = lease.source, wanted.policy
-        if not isinstance(source, Complete) or source.file is None or key in self._records:
-            return None
-        if lease.status != CacheStatus(hit=True, ttl=lease.status.ttl) or policy.authorize is not None:
-            return None
-        entry, body = source.entry, source.file
-        representation = entry.stored.representation
-        is_plain = (
-            entry.partition is None
-            and not entry.stored.vary
-            and representation.status == 200
-            and entry.length > 0
-            and wanted.shared_key == wanted.target_key
-        )
-        if not is_plain or await self._spool.has_others(entry):
-            return None
+        source = lease.source
+        if key in self._records or self._refused.get(key) == epoch or key in self._making:
+            return
+        is_hit = lease.status == CacheStatus(hit=True, ttl=lease.status.ttl)
+        if not is_hit or not isinstance(source, Complete) or source.file is None:
+            return
+        if not _is_plain(source.entry, wanted):
+            self._refuse(key, epoch)
+            return
+        making = self._make(key, wanted, source.entry, source.file, epoch, make)
+        task = self._making[key] = asyncio.create_task(making, name="warm record")
+        task.add_done_callback(lambda _: self._making.pop(key))
+
+    async def _make(
+        self,
+        key: bytes,
+        wanted: Wanted,
+        entry: Entry,
+        body: Body,
+        epoch: Epoch,
+        make: Callable[[ClientRequest], Answers | None],
+    ) -> None:
+        try:
+            if await self._spool.has_others(entry):
+                self._refuse(key, epoch)
+                return
+        except SpoolError:  # it is known
+            return
         # From here on no await: what holds now, holds for the epoch.
         arriving = any(fill.entry.target == entry.target for fill in self._underway.fills())
         if arriving or self.epoch(wanted) != epoch or not body.is_open:
-            return None
+            return
         about = replace(wanted.request, method="GET", fields=CIMultiDict({"Host": wanted.request.host}))
-        now = self.clock()
+        now, policy = self.clock(), wanted.policy
         decision = reuse.decide(about, [entry.stored], policy, now)
-        if not isinstance(decision, reuse.Reuse) or decision.refresh is not None or decision.ttl <= 0:
-            return None
-        answers = make(about)
-        if answers is None:
-            return None
+        is_fresh = isinstance(decision, reuse.Reuse) and decision.refresh is None and decision.ttl > 0
+        answers = make(about) if is_fresh else None
+        if not isinstance(decision, reuse.Reuse) or answers is None:
+            self._refuse(key, epoch)
+            return
         signed_in = replace(about, fields=CIMultiDict({"Cookie": "a=b"}))
-        record = Record(
+        self._records[key] = Record(
             entry=entry,
             body=body,
             slot=self._spool.epochs.slot(entry.target),
@@ -230,7 +246,30 @@ class Warm:
             answers=answers,
             length=entry.length,
         )
-        self._records[key] = record
         if len(self._records) > MOST:
             self._records.popitem(last=False)
-        return record
+
+    def _refuse(self, key: bytes, epoch: Epoch) -> None:
+        """Nobody shall try again until something has changed."""
+        self._refused[key] = epoch
+        if len(self._refused) > MOST:
+            self._refused.popitem(last=False)
+
+    async def close(self) -> None:
+        """Make no more of them."""
+        making = list(self._making.values())
+        for task in making:
+            task.cancel()
+        await asyncio.gather(*making, return_exceptions=True)
+
+
+def _is_plain(entry: Entry, wanted: Wanted) -> bool:
+    """Is it found by its target alone, and for everybody?"""
+    return (
+        entry.partition is None
+        and not entry.stored.vary
+        and entry.stored.representation.status == 200
+        and entry.length > 0
+        and wanted.shared_key == wanted.target_key
+        and wanted.policy.authorize is None
+    )

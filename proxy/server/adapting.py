@@ -77,7 +77,7 @@ class Adapting:
             lease = successor or await self._cache.acquire(wanted)
             try:
                 await self._answer_from(lease, exchange, visit, request, routed)
-                await self._keep_warm(lease, exchange, visit, wanted, routed, epoch)
+                self._keep_warm(lease, exchange, visit, wanted, routed, epoch)
                 return
             except (Unconfirmed, SpoolError) as error:
                 if exchange.started or attempt == ATTEMPTS - 1:
@@ -108,7 +108,7 @@ class Adapting:
         fields = self._fields(response, lease, request, routed, visit)
         await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))
 
-    async def _keep_warm(
+    def _keep_warm(
         self, lease: Lease, exchange: Exchange, visit: Visit, wanted: Wanted, routed: Routed, epoch: Epoch
     ) -> None:
         """So that the next who asks for the object is answered by the warm lane, if that may be."""
@@ -140,8 +140,7 @@ class Adapting:
                 not_modified=head(**{"If-None-Match": "*"}),
             )
 
-        with suppress(SpoolError):  # it is known, and the answer is out
-            await self._cache.warm.keep(key, wanted, lease, epoch, answers)
+        self._cache.warm.keep(key, wanted, lease, epoch, answers)
 
     async def invalidate(self, request: ClientRequest, routed: Routed) -> None:
         """`request` has changed something: forget what a GET of its target, here `routed`, was answered with."""
