@@ -94,6 +94,7 @@ class Record:
     for_credentials: bool
     about: ClientRequest
     answers: Answers
+    generation: str
     length: int
     second: int = -1
     whole: bytes = b""
@@ -146,6 +147,7 @@ class Warm:
         self._partitions = partitions
         self._spool = spool
         self._epoch = spool.epochs.read
+        self._note_use = spool.used_lately.add
         self._underway = underway
         self._records: OrderedDict[bytes, Record] = OrderedDict()
         self._refused: OrderedDict[bytes, Epoch] = OrderedDict()
@@ -161,12 +163,13 @@ class Warm:
         return epochs.read(epochs.slot(wanted.target_key.digest))
 
     def holds(self, key: bytes, record: Record) -> bool:
-        """Is it still what the cache would answer with?  The file is looked at once a second; then the use is noted,
-        too, and the heads are rendered.
-        """
+        """Is it still what the cache would answer with?  Its file is looked at once a second."""
         if self._epoch(record.slot) != record.epoch or not record.body.is_open:
             return False
-        return record.second == int(time.time()) or self._renew(key, record)
+        if record.second != int(time.time()):
+            return self._renew(key, record)
+        self._note_use(record.generation)
+        return True
 
     def _renew(self, key: bytes, record: Record) -> bool:
         now = self.clock()
@@ -249,6 +252,7 @@ class Warm:
             for_credentials=reuse.usable_shared(entry.stored, signed_in, replace(policy, ignore_cookies=())),
             about=about,
             answers=answers,
+            generation=entry.generation,
             length=entry.length,
         )
         if len(self._records) > MOST:
