@@ -18,15 +18,16 @@ from proxy.spool.bodies import Bodies
 from proxy.spool.body import Body
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.entry import Entry
+from proxy.spool.epochs import Epochs
 from proxy.spool.eviction import Candidate
 from proxy.spool.filling import Filling
 from proxy.spool.folder import Claim
-from proxy.spool.guard import Guard
 from proxy.spool.intake import Intake
 from proxy.spool.invalidation import Invalidation
 from proxy.spool.leaving import Leaving
 from proxy.spool.partials import Partials
 from proxy.spool.purges import Purges
+from proxy.spool.reading import Reading
 from proxy.spool.room import Room
 from proxy.spool.shelf import Shelf
 from proxy.spool.takeover import take_over
@@ -36,6 +37,7 @@ from proxy.spool.whole import whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
 
 OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
@@ -49,6 +51,7 @@ class Spool:
         self,
         owned: Claim,
         shelf: Shelf,
+        epochs: Epochs,
         *,
         max_size: int,
         max_object_size: int,
@@ -58,8 +61,10 @@ class Spool:
         self.paths = owned.paths
         self.secret = owned.secret
         self.max_object_size = max_object_size
+        self.epochs = epochs
         self._shelf = shelf
-        self._catalogue = Catalogue(shelf, self.failed)
+        self._catalogue = Catalogue(shelf, self.failed, epochs)
+        self.used_lately = self._catalogue.used_lately
         self.room = room = Room(
             max_size=max_size,
             min_free=min_free,
@@ -69,8 +74,8 @@ class Spool:
         )
         self._threads = Threads()
         self._bodies = Bodies(self._open_file)
-        self._guard = Guard()
         self._leaving = Leaving(room, self._catalogue, self._bodies)
+        self._reading = Reading(self.paths, self._catalogue, self._bodies, self._leaving, self.drop)
         self._purges = Purges(self._catalogue, self)
         self.partials = Partials(self._threads.filing)
         self._admission = Admission(
@@ -112,19 +117,25 @@ class Spool:
         self._invalidation = Invalidation(
             self._catalogue, self._leaving, self._purges, self.partials, self._upkeep, self._on_disk
         )
-        self.rotten = 0
-        """Objects that were condemned."""
         self._purges.start()
 
     @classmethod
     async def open(
-        cls, root: Path, *, max_size: int, max_object_size: int, min_free: int, partition_size: int = 2 << 30
+        cls,
+        root: Path,
+        *,
+        max_size: int,
+        max_object_size: int,
+        min_free: int,
+        partition_size: int = 2 << 30,
+        epochs: Epochs | None = None,
     ) -> "Spool":
         """Create the folder or take it over.  Raises SpoolError, in words for the person who started us."""
         owned, shelf = await asyncio.to_thread(take_over, root)
         return cls(
             owned,
             shelf,
+            epochs or Epochs(),
             max_size=max_size,
             max_object_size=max_object_size,
             min_free=min_free,
@@ -147,33 +158,15 @@ class Spool:
         other bytes now, which takes a reading: the entry is found no more then.
         Raises Overloaded where the process may open no more files.
         """
-        if self._catalogue.hides(entry.generation):
-            raise SpoolError(f"{entry.label} has just been dropped")
-        body = await self._bodies.take(entry)
-        if not body.intact(entry.length):
-            body.release()
-            await self.drop([entry])
-            raise SpoolError(f"the body of {entry.label} is not as it was stored")
-        if not self._guard.trusts(entry, body):
-            await self._check(entry, body)
-        self._catalogue.note_use(entry.generation)
-        return body
+        return await self._reading.open(entry)
 
-    async def _check(self, entry: Entry, body: Body) -> None:
-        """Somebody has written to the file.  Raises SpoolError where that was not what lay there."""
-        try:
-            is_sound = await self._guard.is_sound(entry, body)
-        except BaseException:
-            body.release()
-            raise
-        if is_sound and not self._catalogue.hides(entry.generation):
-            return
-        body.release()
-        if not is_sound:
-            await self.condemn(
-                entry, "others have written to its file, and its bytes are not those that were stored"
-            )
-        raise SpoolError(f"the body of {entry.label} is not as it was stored")
+    def use(self, entry: Entry, body: Body) -> bool:
+        """Somebody reads a body that is open already, if it is what was stored, as its file's size and time tell."""
+        return self._reading.use(entry, body)
+
+    async def has_others(self, entry: Entry) -> bool:
+        """Is something else of its target stored: a variant, or for a credential?  Raises SpoolError."""
+        return any(each != Candidate.of(entry) for each in await self._catalogue.of_target(entry.target))
 
     async def _open_file(self, entry: Entry) -> Body:
         try:
@@ -233,19 +226,12 @@ class Spool:
 
     async def condemn(self, entry: Entry, why: str) -> None:
         """Its bytes are not those that were stored: nobody gets another one, and the next request fetches it anew."""
-        if self._catalogue.hides(entry.generation):
-            return  # it is going already
-        self._catalogue.hide(entry)
-        self._bodies.condemn(entry.generation)
-        try:
-            gone = await whole(self._leaving.remove([Candidate.of(entry)]))
-        except SpoolError as error:
-            why = f"{why}; and the index cannot be written: {error}"
-            gone = [Candidate.of(entry)]
-        if gone:  # or it went meanwhile, and was nobody's any more
-            self.rotten += 1
-            file = str(self.paths.body(entry.generation))
-            _log.error("dropped an object that has rotted", object=entry.label, file=file, why=why)
+        await self._reading.condemn(entry, why)
+
+    @property
+    def rotten(self) -> int:
+        """Objects that were condemned."""
+        return self._reading.rotten
 
     async def page(self, after: str, limit: int) -> list[tuple[Candidate, Entry | None]]:
         """The next few stored objects after a generation; None for what cannot be read.  Raises SpoolError."""
@@ -323,7 +309,7 @@ class Spool:
         await self._upkeep.stop()
         await self._purges.close()
         await self.partials.close()
-        await self._guard.close()
+        await self._reading.guard.close()
         for body in self._bodies.pop_all():
             body.release()
         orderly = True

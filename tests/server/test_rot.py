@@ -90,9 +90,10 @@ async def test_who_is_reading_it_is_cut_off(
     if how == "read":
         monkeypatch.setattr(Exchange, "can_send_files", lambda _: False)
     origin.serve("/film", LONG * 4)
-    async with adapter.wire() as wire, adapter.wire() as slow:
+    async with adapter.wire() as wire:
         await wire.get("/film", HOST)
         await settled(adapter, origin)
+    async with adapter.wire() as wire, adapter.wire() as slow:
         await slow.request("GET", "/film", HOST)
         await slow.response_head()
         spool = spool_of(adapter)

@@ -70,15 +70,15 @@ async def test_each_hold_is_released_once(fd: int, threads: Threads) -> None:
 
 
 async def test_its_keeper_hears_when_it_is_idle(fd: int, threads: Threads) -> None:
-    body, idle = Body(fd, threads), []
-    body.kept(lambda: idle.append(1))
+    body, heard = Body(fd, threads), list[str]()
+    body.kept(lambda: heard.append("used"), lambda: heard.append("idle"))
     body.hold()
     body.hold()
     body.release()
-    assert not idle
+    assert heard == ["used"]
     body.release()
-    assert idle == [1]
-    body.kept(None)
+    assert heard == ["used", "idle"]
+    body.kept()
     body.release()
 
 

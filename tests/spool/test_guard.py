@@ -79,7 +79,7 @@ async def test_closing_waits_for_no_reading(tmp_path: Path) -> None:
         age(spool.paths.body(stored.generation))
         [found] = spool.lookup(stored.key)
         leaving = asyncio.create_task(spool.open_body(found))
-        while not spool._guard._checking:  # noqa: ASYNC110  # no further than that
+        while not spool._reading.guard._checking:  # noqa: ASYNC110  # no further than that
             await asyncio.sleep(0)
         leaving.cancel()
         await asyncio.wait({leaving})
