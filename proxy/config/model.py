@@ -95,6 +95,8 @@ class Server(Section):
     """What this instance calls itself in `Via` and `Cache-Status`."""
     listen: OneOrMore[AddressValue] = Field((TcpAddress("127.0.0.1", 8080),), min_length=1)
     """Addresses to listen on: `host:port`, `[::1]:port` or `unix:/path`."""
+    workers: Annotated[int, PlainValidator(whole_number(1, 64), json_schema_input_type=int)] = 1
+    """Processes that answer clients, on the same addresses and one spool."""
     trusted_proxies: OneOrMore[NetworkValue] = ()
     """Networks of proxies whose `X-Forwarded-*` fields are believed; `unix` for a Unix socket."""
     purge_from: OneOrMore[NetworkValue] = ()

@@ -68,7 +68,15 @@ class Acceptor:
     """Accepts from one listening socket.  The spare descriptors but `keep` of them are for this."""
 
     def __init__(
-        self, sock: socket.socket, take: Take, spare: Spare, incidents: Incidents, *, about: str, keep: int
+        self,
+        sock: socket.socket,
+        take: Take,
+        spare: Spare,
+        incidents: Incidents,
+        *,
+        about: str,
+        keep: int,
+        at_once: int = AT_ONCE,
     ) -> None:
         self._sock = sock
         self._take = take
@@ -76,6 +84,7 @@ class Acceptor:
         self._incidents = incidents
         self._about = about
         self._keep = keep
+        self._at_once = at_once
         self._retry: asyncio.TimerHandle | None = None
         self._starting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -85,7 +94,7 @@ class Acceptor:
         self._loop.add_reader(self._sock, self._accept_some)
 
     def _accept_some(self) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(self._at_once):
             accepted = self._accept()
             if accepted is None:
                 return

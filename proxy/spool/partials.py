@@ -22,6 +22,11 @@ KEPT_FOR = 3600.0
 _log = structlog.stdlib.get_logger("spool")
 
 
+def most_unfinished() -> int:
+    """How many objects are kept so."""
+    return share_of_files(MOST, 16)
+
+
 @dataclass(slots=True, eq=False)
 class Partial:
     """`filling` holds the first `written` bytes of `entry`; `error` is why there are no more.
@@ -53,7 +58,7 @@ class Partials:
         self._clock = clock
         self._by_key: dict[bytes, list[Partial]] = {}
         self._expiring: asyncio.TimerHandle | None = None
-        self.most = share_of_files(MOST, 16)
+        self.most = most_unfinished()
         self._dropping: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Partial]:

@@ -14,7 +14,7 @@ import structlog
 from proxy.errors import Overloaded, SpoolError
 from proxy.semantics.purging import Purge
 from proxy.spool.admission import Admission
-from proxy.spool.bodies import Bodies
+from proxy.spool.bodies import Bodies, most_idle
 from proxy.spool.body import Body
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.entry import Entry
@@ -25,7 +25,7 @@ from proxy.spool.guard import Guard
 from proxy.spool.intake import Intake
 from proxy.spool.invalidation import Invalidation
 from proxy.spool.leaving import Leaving
-from proxy.spool.partials import Partials
+from proxy.spool.partials import Partials, most_unfinished
 from proxy.spool.purges import Purges
 from proxy.spool.room import Room
 from proxy.spool.shelf import Shelf
@@ -40,6 +40,11 @@ DISK_THREADS = 8
 OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 _log = structlog.stdlib.get_logger("spool")
+
+
+def most_kept_open() -> int:
+    """The most files that a spool has open for nobody who is there: idle bodies, and unfinished ones."""
+    return most_idle() + most_unfinished()
 
 
 class Spool:
@@ -99,6 +104,8 @@ class Spool:
         )
         self.rotten = 0
         """Objects that were condemned."""
+        self.on_condemned: Callable[[str], None] = lambda generation: None
+        """Told of each."""
         self._purges.start()
 
     @classmethod
@@ -175,11 +182,6 @@ class Spool:
         return self._bodies.in_use
 
     @property
-    def most_kept_open(self) -> int:
-        """The most files that it has open for nobody who is there: idle bodies, and unfinished ones."""
-        return self._bodies.most_idle + self.partials.most
-
-    @property
     def evictions(self) -> int:
         """Objects dropped to make room."""
         return self._admission.evictions
@@ -217,6 +219,7 @@ class Spool:
             return  # it is going already
         self._catalogue.hide(entry)
         self._bodies.condemn(entry.generation)
+        self.on_condemned(entry.generation)
         try:
             gone = await whole(self._leaving.remove([Candidate.of(entry)]))
         except SpoolError as error:

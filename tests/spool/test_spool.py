@@ -15,7 +15,7 @@ from proxy.errors import OriginTruncated, Overloaded, SpoolError, SpoolFull
 from proxy.spool import admission
 from proxy.spool.entry import Entry
 from proxy.spool.shelf import Removed, Shelf
-from proxy.spool.spool import Spool
+from proxy.spool.spool import Spool, most_kept_open
 from tests.spool.objects import (
     KIB,
     MIB,
@@ -440,11 +440,11 @@ async def test_what_it_keeps_open_for_nobody_is_bounded_and_told(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     async with opened(tmp_path, max_size=100 * MIB) as spool:
-        assert spool.most_kept_open == idle + unfinished
+        assert most_kept_open() == idle + unfinished
         for number in range(unfinished + 5):
             filling = await begin(spool, entry(f"/u{number}", 2), b"u")
             await filling.suspend(filling.entry, 1, OriginTruncated("it broke off"), confirmed=True)
         for number in range(idle + 5):
             await store(spool, entry(f"/{number}"), b"s")
-        await eventually(lambda: descriptors(tmp_path) == spool.most_kept_open)
+        await eventually(lambda: descriptors(tmp_path) == most_kept_open())
         assert len(spool.partials) == unfinished
