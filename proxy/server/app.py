@@ -159,8 +159,8 @@ async def start(config: Config, seat: Seat | None = None) -> Service:
             workers,
             () if seat is None else [seat.admin],
         )
-        if office is not None:
-            await office.open(partial(admin.begin_and_open, begin), wanting)
+        if seat is not None and office is not None:
+            await office.open(partial(admin.begin_and_open, begin), wanting, alone=seat.first)
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
         door = partial(

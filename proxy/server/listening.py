@@ -41,7 +41,7 @@ async def bound(addresses: Sequence[Address]) -> list[list[socket.socket]]:
 async def _server(sock: socket.socket) -> asyncio.Server:
     """One that does not serve, for a socket that others have, too."""
     loop = asyncio.get_running_loop()
-    return await loop.create_server(asyncio.Protocol, sock=sock.dup(), start_serving=False)
+    return await loop.create_server(asyncio.Protocol, sock=sock, start_serving=False)
 
 
 async def bind(address: Address) -> asyncio.Server:

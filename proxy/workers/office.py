@@ -152,9 +152,12 @@ class Office:
         """What this worker has as the keeper, if it is that."""
         return self._keeping
 
-    async def open(self, take: Take, wanting: Wanting) -> None:
-        """Settle who keeps the spool.  Raises SpoolError, OSError where this worker cannot, and nobody else does."""
+    async def open(self, take: Take, wanting: Wanting, *, alone: bool) -> None:
+        """Settle who keeps the spool: if there is no other worker, this one.  Raises SpoolError, OSError."""
         self._take, self._wanting = take, wanting
+        if alone:
+            self._keep(await take())
+            return
         following = await self._settle()
         self._running = asyncio.create_task(self._run(following), name="office")
 

@@ -76,7 +76,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """That of worker `number` of so many.
+    """That of worker `number` of so many; the `first` has no others beside it yet.
 
     `public` and `admin` are sockets that listen, `public` for each address.  `knock` and `knocks` are the two ends of
     the way to whoever keeps the spool.  Over `line` the worker says that it is ready; when that ends, so has the
@@ -85,6 +85,7 @@ class Seat:
 
     number: int
     workers: int
+    first: bool
     public: Sequence[Sequence[socket.socket]]
     admin: Sequence[socket.socket]
     knock: socket.socket

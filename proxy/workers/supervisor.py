@@ -189,6 +189,7 @@ class Supervisor:
         seat = Seat(
             number,
             len(self._workers),
+            not self._said,
             self._public,
             self._admin,
             self._knock,

@@ -8,6 +8,7 @@ import pytest
 
 from tests.scripted_origin import Body, Cut, Gate, Head, OriginRequest, Pause, Script, ScriptedOrigin
 from tests.spool.objects import pattern
+from tests.together import until
 from tests.wire import Wire
 from tests.workers.crew import crew
 
@@ -45,8 +46,7 @@ async def test_a_stampede_on_a_cold_object_is_one_origin_request_and_all_stream_
         gate.open()
         await asyncio.gather(*clients)
         assert origin.count("/film.mp4") == 1
-        while sum(running.answered().values()) < 500:
-            await asyncio.sleep(0.01)
+        await until(lambda: sum(running.answered().values()) >= 500)
         assert set(running.answered()) == {0, 1, 2, 3}
         assert await running.figure("range_adapter_requests_total") == 500
         assert await running.figure("range_adapter_fetches_total") == 1
