@@ -1,0 +1,37 @@
+"""Who keeps the spool, where nobody does."""
+
+import socket
+from typing import NoReturn
+
+import pytest
+
+from proxy.errors import KeeperLost, SpoolInUse
+from proxy.semantics.purging import Everything
+from proxy.workers import office
+from proxy.workers.office import Office
+
+
+async def taken() -> NoReturn:
+    raise SpoolInUse("another one has it")
+
+
+async def test_where_nobody_takes_over_a_request_waits_for_a_while_and_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(office, "PATIENCE", 0.05)
+    knock, knocks = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with knock, knocks:
+        lonely = Office(knock, knocks, lambda: None)
+        with pytest.raises(KeeperLost) as failure:
+            await lonely.purge(Everything(), soft=False)
+        assert (failure.value.status, failure.value.reason) == (503, "keeper-lost")
+        await lonely.close()
+
+
+async def test_the_first_worker_does_not_wait_for_others() -> None:
+    knock, knocks = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with knock, knocks:
+        first = Office(knock, knocks, lambda: None)
+        with pytest.raises(SpoolInUse):
+            await first.open(taken, lambda request: NotImplemented, alone=True)
+        await first.close()
