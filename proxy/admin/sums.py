@@ -61,8 +61,8 @@ class Own:
     async def keep_writing(self) -> None:
         """Until it is cancelled."""
         while True:
-            await asyncio.sleep(INTERVAL)
             self.write()
+            await asyncio.sleep(INTERVAL)
 
 
 class Workers:

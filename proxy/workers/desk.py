@@ -4,7 +4,8 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, assert_never
+from functools import partial
+from typing import Any, ParamSpec, assert_never
 
 import structlog
 
@@ -27,6 +28,10 @@ _log = structlog.stdlib.get_logger("workers")
 
 Wanting = Callable[[ClientRequest], Wanted]
 """Makes of a request, which some route takes, what it asks of the cache."""
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+P = ParamSpec("P")
 
 
 @dataclass(slots=True)
@@ -93,15 +98,15 @@ class Desk:
     def _receive(self, request: words.Request, file: int | None) -> None:
         match request:
             case words.Acquire(number):
-                self._spawn(number, self._acquire(request))
+                self._spawn(number, partial(self._acquire, request))
             case words.Succeed(number):
-                self._spawn(number, self._succeed(request))
+                self._spawn(number, partial(self._succeed, request))
             case words.Call(number):
-                self._spawn(number, self._call(request))
+                self._spawn(number, partial(self._call, request))
             case words.Invalidate(number, target, owners):
-                self._spawn(number, self._order(number, self._cache.invalidate(target, owners)))
+                self._spawn(number, partial(self._carry_out, number, self._cache.invalidate, target, owners))
             case words.Remove(number, what, soft):
-                self._spawn(number, self._order(number, self._cache.purge(what, soft=soft)))
+                self._spawn(number, partial(self._carry_out, number, self._cache.purge, what, soft=soft))
             case words.Drop(number):
                 if (task := self._tasks.get(number)) is not None:
                     task.cancel()
@@ -114,22 +119,24 @@ class Desk:
             case _:
                 assert_never(request)
 
-    def _spawn(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, number: int, work: Work) -> None:
         task = asyncio.create_task(self._answered(number, work), name=f"for a follower: {number}")
         self._tasks[number] = task
         task.add_done_callback(lambda _: self._tasks.pop(number))
 
-    async def _answered(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+    async def _answered(self, number: int, work: Work) -> None:
         try:
-            await work
+            await work()
         except AdapterError as error:
             self._link.send(words.Failure(number, error))
         except Exception:  # noqa: BLE001  # the client gets its 500, the log the traceback
             _log.exception("a follower's request failed by a fault of ours")
             self._link.send(words.Failure(number, AdapterError("an unexpected error")))
 
-    async def _order(self, number: int, work: Coroutine[Any, Any, None]) -> None:
-        await work
+    async def _carry_out(
+        self, number: int, order: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        await order(*args, **kwargs)
         self._link.send(words.Answer(number, None))
 
     # Leases

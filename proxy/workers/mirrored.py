@@ -60,6 +60,11 @@ class Mirror:
             await self._progress.passing(offset)
         return True
 
+    async def wait_for_end(self) -> None:
+        """Wait until no more bytes will come to the file.  Raises as `wait`."""
+        while await self.wait(self.growth.on_disk):
+            pass
+
 
 class Mirrored:
     """What the keeper fetches.  Takes over one hold of `body`.  `successor` asks for a lease on what has replaced it;
@@ -106,9 +111,8 @@ class Mirrored:
         return await _number(self._ask("wait", offset))
 
     async def wait_for_end(self) -> int:
-        if self._growth.state is FillState.COMPLETE and not self._growth.slides:
-            return self._growth.on_disk
-        return await _number(self._ask("wait_for_end"))
+        await self._mirror.wait_for_end()
+        return await _number(self._ask("wait_for_end")) if self._growth.slides else self._growth.on_disk
 
     async def read(self, start: int, stop: int) -> bytes | bytearray:
         if start < self._growth.on_disk:

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from mmap import mmap
 from typing import Any, Final
 
@@ -24,10 +24,8 @@ import structlog
 from proxy.workers.seat import Board, Seat
 
 FIRST_PAUSE: Final = 0.1
-"""Seconds before a worker that ended early is started again; each further time it is twice as many."""
+"""Seconds before a worker is started again; each further time that it could not start it is twice as many."""
 LONGEST_PAUSE: Final = 30.0
-LASTS: Final = 10.0
-"""Seconds after which a worker has not ended early."""
 GRACE: Final = 15.0
 """Seconds beyond the time to drain that workers have to end."""
 
@@ -48,9 +46,9 @@ class _Worker:
     pid: int = 0
     line: socket.socket | None = None
     ready: bool = False
-    begun: float = 0.0
     due: float = 0.0
-    pauses: int = field(default=0)
+    failures: int = 0
+    """How often it has ended before it was ready, the last times."""
 
 
 class Supervisor:
@@ -166,7 +164,6 @@ class Supervisor:
 
     def _start(self, worker: _Worker) -> None:
         ours, theirs = socket.socketpair()
-        worker.begun = time.monotonic()
         worker.pid = os.fork()
         if not worker.pid:
             os._exit(self._be(worker.number, ours, theirs))
@@ -246,10 +243,9 @@ class Supervisor:
             self._status = status if status > 0 else 1
             self._end(signal.SIGTERM, 0)
             return
-        now = time.monotonic()
-        worker.pauses = 0 if now - worker.begun > LASTS else worker.pauses + 1
-        pause = min(FIRST_PAUSE * 2.0 ** (worker.pauses - 1), LONGEST_PAUSE) if worker.pauses else 0.0
-        worker.due, worker.ready = now + pause, False
+        worker.failures = 0 if worker.ready else worker.failures + 1
+        pause = min(FIRST_PAUSE * 2.0**worker.failures, LONGEST_PAUSE)
+        worker.due, worker.ready = time.monotonic() + pause, False
         _log.error("a worker has ended, and is started again", worker=worker.number, pid=pid, status=status)
 
 

@@ -184,3 +184,21 @@ async def test_whoever_leaves_before_the_head_is_forgotten_by_the_keeper(
             await gate.reached()
             wire.writer.transport.abort()
             await origin.disconnected("/live.mp4")
+
+
+async def test_a_range_of_a_body_without_a_length_waits_for_its_end_on_all(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    origin.serve("/film.mp4", FILM, chunked=True)
+    gate = origin.gate("/film.mp4", at=500_000)
+    async with crew(origin, tmp_path) as running:
+        wires = await running.pinned()
+        for wire in wires.values():
+            await wire.request("GET", "/film.mp4", Range="bytes=-10")
+        await gate.reached()
+        gate.open()
+        for wire in wires.values():
+            response = await wire.response()
+            assert (response.status, response.body) == (206, FILM[-10:])
+            assert response.fields["Content-Range"] == "bytes 999990-999999/1000000"
+    assert origin.count("/film.mp4") == 1
