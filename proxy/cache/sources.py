@@ -67,7 +67,7 @@ class Complete:
     provisional = False
 
     def __init__(self, entry: Entry, body: Body) -> None:
-        self.entry: Entry | None = entry
+        self.entry = entry
         self.representation = replace(entry.stored.representation, digest=entry.digest)
         self.file: Body | None = body
         self._body = body

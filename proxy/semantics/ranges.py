@@ -156,3 +156,22 @@ def _overlaps(slices: Sequence[Slice]) -> int:
         overlaps += each.start < stop
         stop = max(stop, each.stop)
     return overlaps
+
+
+def read_slice(spec: bytes, complete_length: int) -> tuple[int, int] | None:
+    """Start and stop of the slice that one int-range or suffix-range selects, as `parse_range` and `resolve` have it.
+
+    None for a set, for what is no range or selects nothing: those have their reasons there.
+    """
+    first, dash, last = spec.partition(b"-")
+    if not dash or len(spec) > _SHORT or not (first or last) or not (first + last).isdigit():
+        return None
+    if not first:
+        start, stop = max(complete_length - int(last), 0), complete_length
+    else:
+        start, stop = int(first), min(int(last) + 1, complete_length) if last else complete_length
+    return (start, stop) if start < stop else None
+
+
+_SHORT: Final = 32
+"""Bytes of two positions in any file, and of those that need no second look."""

@@ -4,25 +4,22 @@ import time
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
-import structlog
-from aiohttp import web
 from multidict import CIMultiDict
 
-from proxy.errors import AdapterError, OnlyIfCached, OriginError
+from proxy.errors import AdapterError, OnlyIfCached, OriginError, SpoolError
 from proxy.incidents import Incidents
 from proxy.semantics.cache_status import CacheStatus, render
 from proxy.semantics.cors import Cors, add_cors
 from proxy.semantics.fields import joined
 from proxy.semantics.request import ClientRequest
 from proxy.server.exchange import Exchange
+from proxy.server.lines import Line, Lines
 from proxy.server.metrics import Metrics
 
 RETRY_AFTER = 5
 """Seconds after which a client may try again what we could not take on."""
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PURGE"})
 """Methods with a metric of their own; a client could invent any number of others."""
-
-_log = structlog.stdlib.get_logger("access")
 
 
 @dataclass(slots=True)
@@ -64,7 +61,8 @@ class Access:
         self._metrics = metrics
         self._incidents = incidents
         self._name = name
-        self._log = log
+        self.lines = Lines()
+        self._log = log and self.lines.wanted
 
     def cache_status(self, status: CacheStatus, upstream: str | None = None) -> str:
         """The Cache-Status field's value, behind that of a cache `upstream`."""
@@ -104,44 +102,87 @@ class Access:
     def record(self, exchange: Exchange, visit: Visit) -> None:
         """The request is over: count it and write its line."""
         seconds = time.monotonic() - visit.begun
-        metrics, request = self._metrics, visit.request
-        method = exchange.request.method if exchange.request.method in KNOWN_METHODS else "other"
+        raw, request = exchange.request, visit.request
+        method = raw.method if raw.method in KNOWN_METHODS else "other"
         cache = _cache_word(visit.status)
-        metrics.requests.labels(visit.route, method, exchange.status, cache).inc()
-        metrics.response_bytes.labels(visit.route).inc(exchange.body_bytes)
-        metrics.seconds.labels(visit.route).observe(seconds)
+        self._metrics.count((visit.route, method, exchange.status, cache), exchange.body_bytes, seconds)
         if visit.reason:
-            metrics.failures.labels(visit.route, visit.reason).inc()
+            self._metrics.failures.labels(visit.route, visit.reason).inc()
         if not self._log:
             return
-        raw = exchange.request
-        _log.info(
-            "request",
-            client=request.client if request else raw.remote,
-            **({} if visit.unreadable else _first_line(raw)),
-            host=request.host if request else raw.headers.get("Host"),
-            status=exchange.status,
-            bytes=exchange.body_bytes,
-            range=joined(raw.headers, "Range") if request else None,
-            range_ignored=visit.range_ignored,
-            seconds=round(seconds, 6),
-            cache=cache,
-            detail=visit.status.detail if visit.status else None,
-            route=visit.route,
-            reason=visit.reason or None,
-            why=visit.unreadable,
-            aborted=exchange.aborted or None,
-            referer=raw.headers.get("Referer"),
-            user_agent=raw.headers.get("User-Agent"),
+        readable = visit.unreadable is None
+        self.lines.note(
+            Line(
+                when=time.time(),
+                client=request.client if request else raw.remote,
+                method=raw.method if readable else None,
+                target=raw.raw_path if readable else None,
+                protocol=f"HTTP/{raw.version.major}.{raw.version.minor}" if readable else None,
+                host=request.host if request else raw.headers.get("Host"),
+                status=exchange.status,
+                bytes=exchange.body_bytes,
+                range=joined(raw.headers, "Range") if request else None,
+                range_ignored=visit.range_ignored,
+                seconds=round(seconds, 6),
+                cache=cache,
+                detail=visit.status.detail if visit.status else None,
+                route=visit.route,
+                reason=visit.reason or None,
+                why=visit.unreadable,
+                aborted=exchange.aborted or None,
+                referer=raw.headers.get("Referer"),
+                user_agent=raw.headers.get("User-Agent"),
+            )
         )
 
+    def record_warm(
+        self,
+        *,
+        client: str,
+        target: str,
+        host: str,
+        route: str,
+        origin: str,
+        status: int,
+        size: int,
+        asked: bytes | None,
+        begun: float,
+        referer: str | None,
+        user_agent: str | None,
+        error: BaseException | None,
+    ) -> None:
+        """The same for a GET that the warm lane has answered; `error` is what cut the answer short."""
+        seconds = time.monotonic() - begun
+        self._metrics.count((route, "GET", status, "hit"), size, seconds)
+        self._metrics.lane_requests += 1
+        reason = None if error is None else self._why_warm(route, origin, error)
+        if self._log:
+            aborted = None if error is None else True
+            told = None if asked is None else f"bytes={asked.decode()}"
+            # fmt: off
+            self.lines.note(
+                Line(
+                    time.time(), client, "GET", target, "HTTP/1.1", host, status, size, told, None,
+                    round(seconds, 6), "hit", None, route, reason, None, aborted, referer, user_agent,
+                )
+            )
+            # fmt: on
 
-def _first_line(raw: web.BaseRequest) -> dict[str, str]:
-    return {
-        "method": raw.method,
-        "target": raw.raw_path,
-        "protocol": f"HTTP/{raw.version.major}.{raw.version.minor}",
-    }
+    def _why_warm(self, route: str, origin: str, error: BaseException) -> str:
+        visit = Visit(route=route, origin=origin)
+        match error:
+            case AdapterError():
+                self.failed(visit, error)
+            case TimeoutError():
+                visit.reason = "send-timeout"
+            case ConnectionError():
+                visit.reason = "client-gone"
+            case OSError():
+                self.failed(visit, SpoolError(f"cannot send from the spool: {error.strerror}"))
+            case _:
+                visit.reason = "stopped"
+        self._metrics.failures.labels(route, visit.reason).inc()
+        return visit.reason
 
 
 def _cache_word(status: CacheStatus | None) -> str:

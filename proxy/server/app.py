@@ -30,7 +30,9 @@ from proxy.server.listening import listen
 from proxy.server.metrics import Metrics
 from proxy.server.origins import configured
 from proxy.server.purging import Purging
-from proxy.spool.spool import most_kept_open
+from proxy.server.warm import Lane
+from proxy.spool.epochs import Epochs
+from proxy.spool.partials import most_kept_open
 from proxy.workers.office import Office
 from proxy.workers.seat import Seat
 
@@ -119,16 +121,22 @@ async def start(config: Config, seat: Seat | None = None) -> Service:
         parts.callback(watching.cancel)
         origins = configured(config, incidents, parts)
         registry = CollectorRegistry()
-        begin = partial(Keeping.begin, config, incidents)
-        office, keeping, relayed = None, None, origins
+        office, keeping, relayed, epochs = None, None, origins, Epochs()
         if seat is None:
-            keeping = await begin()
+            keeping = await Keeping.begin(config, incidents, epochs)
             parts.push_async_callback(keeping.close)
         else:
             relayed = configured(config, incidents, parts, workers=seat.workers)
             own = Own(seat.board, seat.number, registry)
             parts.callback(asyncio.create_task(own.keep_writing(), name="figures").cancel)
-            office = Office(seat.knock, seat.knocks, own.write)
+            epochs = Epochs(seat.epochs)
+            office = Office(
+                seat.knock,
+                seat.knocks,
+                own.write,
+                epochs=epochs,
+                partition_ttl=config.spool.partition_ttl,
+            )
             parts.push_async_callback(office.close)
         spare = Spare(SPARE)
         parts.callback(spare.close)
@@ -142,6 +150,7 @@ async def start(config: Config, seat: Seat | None = None) -> Service:
             registry,
             None if seat is None else seat.crowd,
         )
+        parts.callback(handler.close)
         parts.callback(entrance.close)
         parts.callback(asyncio.create_task(entrance.watch(), name="entrance").cancel)
         workers = None
@@ -160,6 +169,7 @@ async def start(config: Config, seat: Seat | None = None) -> Service:
             () if seat is None else [seat.admin],
         )
         if seat is not None and office is not None:
+            begin = partial(Keeping.begin, config, incidents, epochs)
             await office.open(partial(admin.begin_and_open, begin), wanting, alone=seat.first)
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
@@ -213,12 +223,23 @@ def _public_side(
         cache_status_key=server.cache_status_key,
     )
     purging = Purging(routes, cache, access, registry, allowed=server.purge_from)
+    max_head = server.limits.head_size or 4 * server.max_header_size
+    lane = Lane(
+        cache.warm,
+        access,
+        trusted=server.trusted_proxies,
+        send_idle=server.timeouts.send_idle,
+        send_rate=server.limits.send_rate,
+        longest=min(max_head, server.max_header_size),
+        fields=server.limits.fields,
+    )
     handler = Handler(
         routes,
         relayed,
         adapting,
         purging,
         access,
+        lane,
         name=server.name,
         trusted=server.trusted_proxies,
         send_idle=server.timeouts.send_idle,
@@ -247,9 +268,10 @@ def _public_side(
         name=server.name,
         on_refusal=refused,
         on_timeout=entrance.note_timeout,
+        lane=lane,
         keepalive_timeout=server.timeouts.keep_alive,
         head=server.timeouts.head,
-        max_head=server.limits.head_size or 4 * server.max_header_size,
+        max_head=max_head,
         max_line_size=server.max_header_size,
         max_field_size=server.max_header_size,
         max_headers=server.limits.fields,

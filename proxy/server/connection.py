@@ -23,6 +23,8 @@ from proxy.semantics.cache_status import CacheStatus, render
 from proxy.server.exchange import Exchange
 from proxy.server.limits import Place
 from proxy.server.parsing import AnyMethodParser, HeadTooLarge, HeadTooSlow, RequestParser
+from proxy.server.sending import Sending
+from proxy.server.warm import Lane
 
 REFUSAL_TIMEOUT = 5.0
 """Seconds that a client has to take a refusal."""
@@ -76,6 +78,9 @@ class Connection(RequestHandler):
         self._head = head
         self._head_due: asyncio.TimerHandle | None = None
         self._rest: Watch | None = None
+        self._lane = listener.lane
+        self.client = ""
+        self.sending: Sending | None = None
         self._lingering: asyncio.Future[None] | None = None
 
         def make_slow() -> AnyMethodParser:
@@ -101,10 +106,15 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         transport.max_size = READ_SIZE  # type: ignore[attr-defined]  # asyncio's own; else four times that
         self._time_head(True)
+        self.client = "" if self._lane is None else self._lane.address(transport) or ""
+        if not self.client:
+            self._lane = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._place.leave()
         self._time_head(False)
+        if self.sending is not None:
+            self.sending.end(exc or ConnectionResetError("the client is gone"))
         if self._rest is not None:
             self._rest.stop()
         super().connection_lost(exc)
@@ -115,7 +125,33 @@ class Connection(RequestHandler):
         super().close()
         if self._lingering is not None:
             self._lingering.cancel()
-        if idle and self.transport is not None:
+        if idle and self.transport is not None and self.sending is None:
+            self.transport.close()
+
+    # The warm lane
+
+    def data_received(self, data: bytes) -> None:
+        if self._lane is None or not self._is_idle() or not self._lane.take(self, data):
+            super().data_received(data)
+
+    def _is_idle(self) -> bool:
+        """Does aiohttp wait for a request, and nothing lie between here and the client?"""
+        waiter, transport = self._waiter, self.transport
+        return (
+            waiter is not None
+            and not waiter.done()
+            and self.sending is None
+            and not (self._close or self._force_close or self._upgraded)
+            and cast("RequestParser", self._parser).is_clean
+            and transport is not None
+            and not transport.get_write_buffer_size()
+        )
+
+    def passed_by(self) -> None:
+        """The lane has answered a request, or begun to."""
+        cast("RequestParser", self._parser).pass_by()
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._close and self.sending is None and self.transport is not None:
             self.transport.close()
 
     # Limits of time
@@ -137,6 +173,8 @@ class Connection(RequestHandler):
             self.force_close()
 
     def _process_keepalive(self) -> None:
+        if self.sending is not None:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         was_open = not self._force_close
         super()._process_keepalive()
         if was_open and self._force_close:
@@ -260,12 +298,14 @@ class Listener(web.Server):
         name: str,
         on_refusal: OnRefusal,
         on_timeout: OnTimeout,
+        lane: Lane | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(handler, handler_cancellation=True)
         self.name = name
         self.on_refusal = on_refusal
         self.on_timeout = on_timeout
+        self.lane = lane
         self._settings = settings
 
     def _make_request(

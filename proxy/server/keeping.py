@@ -27,6 +27,7 @@ from proxy.server.entrance import Entrance
 from proxy.server.handler import Handler
 from proxy.server.listening import listen
 from proxy.server.purging import Purging
+from proxy.spool.epochs import Epochs
 from proxy.spool.scrub import Scrub
 from proxy.spool.spool import Spool
 
@@ -45,7 +46,7 @@ class Keeping:
         """The URL of the admin listener, if there is one."""
 
     @classmethod
-    async def begin(cls, config: Config, incidents: Incidents) -> Self:
+    async def begin(cls, config: Config, incidents: Incidents, epochs: Epochs) -> Self:
         """Take the folder.  Raises SpoolError, in words for the person who started us."""
         async with AsyncExitStack() as parts:
             spool = await Spool.open(
@@ -54,8 +55,10 @@ class Keeping:
                 max_object_size=config.spool.max_object_size,
                 min_free=config.spool.min_free,
                 partition_size=config.spool.partition_size,
+                epochs=epochs,
             )
             parts.push_async_callback(spool.close)
+            epochs.bump_all()  # other workers may remember what the last keeper told them
             scrub = Scrub(spool, rate=config.spool.scrub_rate, interval=config.spool.scrub_interval)
             parts.push_async_callback(scrub.close)
             cache = Cache(

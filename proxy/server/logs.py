@@ -4,13 +4,15 @@ import logging
 import queue
 import select
 import sys
-import time
+from collections.abc import Callable
 from functools import partial
 from logging.handlers import QueueHandler, QueueListener
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from proxy.server.lines import BATCH, Line, apache_quoted
 
 Style = Literal["auto", "json", "console", "combined"]
 
@@ -32,8 +34,10 @@ class _Handover(QueueHandler):
         self._lost = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        if self._lines.qsize() >= MOST_WAITING:
-            self._lost += 1
+        lines = len(record.msg) if isinstance(record.msg, list) else 1
+        # Most records are a batch, where there are many.
+        if self._lines.qsize() >= (MOST_WAITING if lines == 1 else MOST_WAITING // BATCH):
+            self._lost += lines
             return
         if self._lost:
             lost, self._lost = self._lost, 0
@@ -43,6 +47,30 @@ class _Handover(QueueHandler):
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Hand the event over as it is: the other thread renders it."""
         return record
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Renders batches of the access log's lines itself."""
+
+    def __init__(self, style: str, terminal: bool, worker: int | None, **settings: Any) -> None:
+        super().__init__(**settings)
+        more = {} if worker is None else {"worker": worker}
+        last = "" if worker is None else f', "worker": {worker}}}'
+        match style:
+            case "console":
+                console = structlog.dev.ConsoleRenderer(colors=terminal)
+                self._line: Callable[[Line], str] = lambda line: str(
+                    console(None, "info", line.event() | more)
+                )
+            case "combined":
+                self._line = Line.combined
+            case _:
+                self._line = Line.json if worker is None else lambda line: line.json()[:-1] + last
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.msg, list):
+            return "\n".join(map(self._line, record.msg))
+        return super().format(record)
 
 
 class Writing(QueueListener):
@@ -107,7 +135,10 @@ def _send_all(
         cache_logger_on_first_use=True,
     )
     output.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Formatter(
+            style,
+            terminal,
+            worker,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _without_nothing,
@@ -143,18 +174,5 @@ def _with_worker(worker: int, logger: WrappedLogger, method: str, event: EventDi
 
 
 def _combined(logger: WrappedLogger, method: str, event: EventDict) -> str:
-    """The combined log format of Apache and nginx for requests; other events as `key=value`."""
-    if event.get("logger") != "access":
-        return " ".join(f"{key}={_quoted(str(value))}" for key, value in event.items())
-    when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())
-    first_line = _quoted(
-        " ".join(event[name] for name in ("method", "target", "protocol") if name in event) or "-"
-    )
-    referer, agent = _quoted(event.get("referer") or "-"), _quoted(event.get("user_agent") or "-")
-    return f"{event['client']} - - [{when}] {first_line} {event['status']} {event['bytes'] or '-'} {referer} {agent}"
-
-
-def _quoted(text: str) -> str:
-    """As Apache writes it: no client can end the quotes, or the line."""
-    escaped = text.encode("unicode_escape", "surrogateescape").decode("ascii").replace('"', '\\"')
-    return f'"{escaped}"'
+    """What stands between the lines of requests: `key=value`."""
+    return " ".join(f"{key}={apache_quoted(str(value))}" for key, value in event.items())

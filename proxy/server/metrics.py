@@ -1,31 +1,37 @@
 """What is counted for each request; names and units follow Prometheus' conventions."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 LATENCIES = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 """Upper bounds of the buckets, in seconds: from a hit in memory to a far seek in a cold object."""
 
 
-class Metrics:
-    """The request counters of one server."""
+Labels = tuple[str, str, int, str]
+"""Of a request: route, method, status, what the cache did."""
+
+
+class Metrics(Collector):
+    """The request counters of one server.
+
+    What each request is counted in is kept in dictionaries, and made into metrics when somebody asks: a lock and a
+    look-up for each would cost more than a warm answer.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
-            "range_adapter_requests",
-            "Requests answered, by what the cache did: hit, collapsed, fwd reasons, none.",
-            ("route", "method", "status", "cache"),
-            registry=registry,
-        )
-        self.response_bytes = Counter(
-            "range_adapter_response_bytes", "Body bytes sent to clients.", ("route",), registry=registry
-        )
-        self.seconds = Histogram(
-            "range_adapter_request_seconds",
-            "From the request's head to the answer's end.",
-            ("route",),
-            buckets=LATENCIES,
-            registry=registry,
-        )
+        self._requests: defaultdict[Labels, int] = defaultdict(int)
+        self._sizes: defaultdict[str, int] = defaultdict(int)
+        self._latencies: dict[str, list[float]] = {}  # requests in each bucket, and all their seconds
+        self.lane_requests = 0
+        """Those of the requests that the warm lane has answered."""
+        registry.register(self)
         self.failures = Counter(
             "range_adapter_failures",
             "Requests that failed, by reason.",
@@ -55,3 +61,42 @@ class Metrics:
             ("limit",),
             registry=registry,
         )
+
+    def count(self, labels: Labels, size: int, seconds: float) -> None:
+        """A request is over: `size` body bytes were sent, and it took so long."""
+        route = labels[0]
+        self._requests[labels] += 1
+        self._sizes[route] += size
+        latencies = self._latencies.get(route)
+        if latencies is None:
+            latencies = self._latencies[route] = [0] * (len(LATENCIES) + 2)
+        latencies[bisect_left(LATENCIES, seconds)] += 1
+        latencies[-1] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "range_adapter_requests",
+            "Requests answered, by what the cache did: hit, collapsed, fwd reasons, none.",
+            labels=("route", "method", "status", "cache"),
+        )
+        for (route, method, status, cache), number in self._requests.items():
+            requests.add_metric((route, method, str(status), cache), number)
+        yield requests
+        yield CounterMetricFamily(
+            "range_adapter_warm_lane_requests",
+            "Of these requests, the ones that were answered from a warm record, past the HTTP parser.",
+            value=self.lane_requests,
+        )
+        sizes = CounterMetricFamily(
+            "range_adapter_response_bytes", "Body bytes sent to clients.", labels=("route",)
+        )
+        for route, size in self._sizes.items():
+            sizes.add_metric((route,), size)
+        yield sizes
+        seconds = HistogramMetricFamily(
+            "range_adapter_request_seconds", "From the request's head to the answer's end.", labels=("route",)
+        )
+        bounds = [*map(floatToGoString, LATENCIES), "+Inf"]
+        for route, (*buckets, total) in self._latencies.items():
+            seconds.add_metric((route,), list(zip(bounds, accumulate(buckets), strict=True)), total)
+        yield seconds

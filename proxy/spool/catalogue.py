@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 from proxy.errors import SpoolError
 from proxy.spool.bans import Bans
 from proxy.spool.entry import Entry
+from proxy.spool.epochs import Epochs
 from proxy.spool.eviction import Candidate
 from proxy.spool.folder import FillingFiles
 from proxy.spool.shelf import Adopted, Page, Shelf
@@ -33,10 +34,11 @@ class Catalogue:
     Apart from `lookup`, methods raise SpoolError where the index or the disk refuses.
     """
 
-    def __init__(self, shelf: Shelf, failed: Callable[[Exception], None]) -> None:
-        """`failed` hears of everything that the shelf could not do."""
+    def __init__(self, shelf: Shelf, failed: Callable[[Exception], None], epochs: Epochs) -> None:
+        """`failed` hears of everything that the shelf could not do; `epochs` change with what `lookup` finds."""
         self._shelf = shelf
         self._failed = failed
+        self._epochs = epochs
         self._thread = ThreadPoolExecutor(1, "spool-shelf")
         self.bans = shelf.bans
         self._known: OrderedDict[bytes, tuple[Entry, ...]] = OrderedDict()
@@ -63,6 +65,16 @@ class Catalogue:
         if len(self._known) > KNOWN_KEYS:
             self._known.popitem(last=False)
         return entries
+
+    def _forget(self, *digests: bytes) -> None:
+        """What is found under these keys, or may be had of these targets, is not what it was."""
+        for digest in digests:
+            self._known.pop(digest, None)
+            self._epochs.bump(digest)
+
+    def _forget_all(self) -> None:
+        self._known.clear()
+        self._epochs.bump_all()
 
     def _is_hidden(self, entry: Entry) -> bool:
         ended = self._ended and (entry.target in self._ended or entry.partition in self._ended)
@@ -93,22 +105,22 @@ class Catalogue:
             self._owed[entry.generation] = Candidate.of(entry)
             raise
         finally:
-            self._known.pop(entry.key, None)
+            self._forget(entry.key)
 
     def reveal(self, entry: Entry) -> None:
         """From now on it is found."""
         self._hidden.discard(entry.generation)
-        self._known.pop(entry.key, None)
+        self._forget(entry.key, entry.target)
 
     async def update(self, entry: Entry) -> None:
         """New metadata for an object, if it is still there."""
         await self._on_shelf(self._shelf.update, entry, self.bans)
-        self._known.pop(entry.key, None)
+        self._forget(entry.key)
 
     async def set_digest(self, entry: Entry, digest: bytes) -> None:
         """The SHA-256 of an object's bytes, if it is still there; what else is known of it stays as it is by then."""
         await self._on_shelf(self._shelf.set_digest, entry.generation, digest)
-        self._known.pop(entry.key, None)
+        self._forget(entry.key)
 
     async def page(self, after: str, limit: int) -> list[tuple[Candidate, Entry | None]]:
         """The next few objects after a generation; None for what cannot be read."""
@@ -127,7 +139,7 @@ class Catalogue:
     def put_in_force(self, bans: Bans) -> None:
         """From now on they hold."""
         self.bans = bans
-        self._known.clear()
+        self._forget_all()
 
     async def carry_out(self, after: str, limit: int) -> Page:
         """Write soft bans into the next few objects after a generation; tells which ones hard bans are about."""
@@ -146,7 +158,7 @@ class Catalogue:
     def hide(self, entry: Entry) -> None:
         """From now on it is not found; `remove` is to follow."""
         self._hidden.add(entry.generation)
-        self._known.pop(entry.key, None)
+        self._forget(entry.key)
 
     async def remove(self, gone: Sequence[Candidate]) -> list[Candidate]:
         """Forget objects and unlink them; returns those that were there.
@@ -155,14 +167,17 @@ class Catalogue:
         """
         names = {each.generation: each for each in gone}
         self._hidden.update(names)
-        for each in gone:
-            self._known.pop(each.key, None)
-            self._used.pop(each.generation, None)
+        keys = {each.key for each in gone}
+        self._forget(*keys)
+        for name in names:
+            self._used.pop(name, None)
         try:
             removed = await self._on_shelf(self._shelf.remove, list(names))
         except SpoolError:
             self._owed.update(names)
             raise
+        finally:
+            self._forget(*keys)  # another process may have looked meanwhile
         for name in names:
             if name in removed.kept:
                 self._owed[name] = names[name]
@@ -174,7 +189,7 @@ class Catalogue:
     def end(self, digest: bytes) -> None:
         """What is stored of this target, or for this partition, is to be found no more until it can be removed."""
         self._ended.add(digest)
-        self._known.clear()
+        self._forget_all()
 
     @property
     def owed(self) -> list[Candidate]:
@@ -189,7 +204,7 @@ class Catalogue:
     def note_end(self, digest: bytes) -> None:
         """That has gone."""
         self._ended.discard(digest)
-        self._known.clear()
+        self._forget_all()
 
     async def in_partition(self, partition: bytes) -> list[Candidate]:
         """What is stored for one credential."""
@@ -239,7 +254,7 @@ class Catalogue:
             for first in range(0, len(amiss), SWEEP_STEP):
                 step = [each for each in amiss[first : first + SWEEP_STEP] if not self.hides(each)]
                 adopted = await self._on_shelf(self._shelf.adopt, step, self._clock())
-                self._known.clear()
+                self._forget_all()
                 yield adopted
                 await asyncio.sleep(time.monotonic() - begun)
                 begun = time.monotonic()
@@ -250,7 +265,7 @@ class Catalogue:
     async def reopen(self, *, anew: bool) -> None:
         """Look for the index again, or make it `anew`.  Meanwhile nothing is found but what is known here."""
         await self._on_shelf(partial(self._shelf.reopen, anew=anew))
-        self._known.clear()
+        self._forget_all()
 
     async def prove(self) -> None:
         """Write something to the index that changes nothing."""

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from proxy.errors import AdapterError
-from proxy.spool.bodies import share_of_files
+from proxy.spool.bodies import most_idle, share_of_files
 from proxy.spool.entry import Entry
 from proxy.spool.filling import Filling
 
@@ -25,6 +25,11 @@ _log = structlog.stdlib.get_logger("spool")
 def most_unfinished() -> int:
     """How many objects are kept so."""
     return share_of_files(MOST, 16)
+
+
+def most_kept_open() -> int:
+    """The most files that a spool has open for nobody who is there: idle bodies, and unfinished ones."""
+    return most_idle() + most_unfinished()
 
 
 @dataclass(slots=True, eq=False)

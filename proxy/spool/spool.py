@@ -14,10 +14,11 @@ import structlog
 from proxy.errors import Overloaded, SpoolError
 from proxy.semantics.purging import Purge
 from proxy.spool.admission import Admission
-from proxy.spool.bodies import Bodies, most_idle
+from proxy.spool.bodies import Bodies
 from proxy.spool.body import Body
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.entry import Entry
+from proxy.spool.epochs import Epochs
 from proxy.spool.eviction import Candidate
 from proxy.spool.filling import Filling
 from proxy.spool.folder import Claim
@@ -25,7 +26,7 @@ from proxy.spool.guard import Guard
 from proxy.spool.intake import Intake
 from proxy.spool.invalidation import Invalidation
 from proxy.spool.leaving import Leaving
-from proxy.spool.partials import Partials, most_unfinished
+from proxy.spool.partials import Partials
 from proxy.spool.purges import Purges
 from proxy.spool.room import Room
 from proxy.spool.shelf import Shelf
@@ -42,21 +43,19 @@ OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 _log = structlog.stdlib.get_logger("spool")
 
 
-def most_kept_open() -> int:
-    """The most files that a spool has open for nobody who is there: idle bodies, and unfinished ones."""
-    return most_idle() + most_unfinished()
-
-
 class Spool:
     """One folder, one process.  Made by `open`, ended by `close`."""
 
-    def __init__(self, owned: Claim, shelf: Shelf, room: Room, *, max_object_size: int) -> None:
+    def __init__(
+        self, owned: Claim, shelf: Shelf, room: Room, epochs: Epochs, *, max_object_size: int
+    ) -> None:
         self.paths = owned.paths
         self.secret = owned.secret
         self.max_object_size = max_object_size
         self.room = room
+        self.epochs = epochs
         self._shelf = shelf
-        self._catalogue = Catalogue(shelf, self.failed)
+        self._catalogue = Catalogue(shelf, self.failed, epochs)
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
         self._guard = Guard()
@@ -103,20 +102,26 @@ class Spool:
             self._catalogue, self._leaving, self._purges, self.partials, self._upkeep, self._on_disk
         )
         self.rotten = 0
-        """Objects that were condemned."""
+        """Objects that were condemned; `on_condemned` is told of each."""
         self.on_condemned: Callable[[str], None] = lambda generation: None
-        """Told of each."""
         self._purges.start()
 
     @classmethod
     async def open(
-        cls, root: Path, *, max_size: int, max_object_size: int, min_free: int, partition_size: int = 2 << 30
+        cls,
+        root: Path,
+        *,
+        max_size: int,
+        max_object_size: int,
+        min_free: int,
+        partition_size: int = 2 << 30,
+        epochs: Epochs | None = None,
     ) -> "Spool":
         """Create the folder or take it over.  Raises SpoolError, in words for the person who started us."""
         owned, shelf = await asyncio.to_thread(take_over, root)
         room = Room(max_size=max_size, min_free=min_free, stored=shelf.usage()[0])
         room.limit_partitions(partition_size, shelf.partition_bytes)
-        return cls(owned, shelf, room, max_object_size=max_object_size)
+        return cls(owned, shelf, room, epochs or Epochs(), max_object_size=max_object_size)
 
     def __repr__(self) -> str:
         return f"<Spool {self.paths.root} used={self.room.used} of {self.room.max_size} {self._bodies}>"
@@ -145,6 +150,23 @@ class Spool:
             await self._check(entry, body)
         self._catalogue.note_use(entry.generation)
         return body
+
+    def use(self, entry: Entry, body: Body) -> bool:
+        """Somebody reads a body that is open already: is it what was stored, as its file's size and time tell?"""
+        if not body.intact(entry.length) or not self._guard.trusts(entry, body):
+            return False
+        self.note_use(entry.generation)
+        return True
+
+    def note_use(self, generation: str) -> None:
+        """Somebody reads what is open already."""
+        self._catalogue.note_use(generation)
+        self._bodies.note_use(generation)
+
+    async def has_others(self, entry: Entry) -> bool:
+        """Is something else of its target stored: a variant, or for a credential?  Raises SpoolError."""
+        stored = await self._catalogue.of_target(entry.target)
+        return any(each.generation != entry.generation for each in stored)
 
     async def _check(self, entry: Entry, body: Body) -> None:
         """Somebody has written to the file.  Raises SpoolError where that was not what lay there."""
@@ -246,9 +268,7 @@ class Spool:
         await whole(self._invalidation.of_partition(partition))
 
     async def drop_target(self, target: bytes) -> None:
-        """Forget all that is stored or arrives of one target, for whichever credential.  Durable, where there was
-        something.
-        """
+        """Forget all of one target, stored or arriving, for whichever credential.  Durable, if there was any."""
         await whole(self._invalidation.of_target(target))
 
     async def unused_partitions(self, seconds: float, limit: int) -> list[bytes]:

@@ -7,6 +7,8 @@ link        messages and open files from one process to another
 words       what is said
 desk        the keeper's side of a link
 following   the other side: the cache, at a distance
+ground      what is known of the spool without asking
+bodies      descriptors that the keeper has handed over
 mirrored    bodies that the keeper fetches, read from its files
 durable     a lease that outlives the keeper it came from
 """

@@ -86,13 +86,10 @@ class Desk:
             self._end()
 
     def _end(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        for number in list(self._leases):
+        for number in {*self._tasks, *self._leases}:
             self._drop(number)
         for noted in self._noting.values():
-            if not noted.done():
-                noted.set_result(None)
+            _ring(noted)
         self._over(self)
 
     def _receive(self, request: words.Request, file: int | None) -> None:
@@ -108,14 +105,15 @@ class Desk:
             case words.Remove(number, what, soft):
                 self._spawn(number, partial(self._carry_out, number, self._cache.purge, what, soft=soft))
             case words.Drop(number):
-                if (task := self._tasks.get(number)) is not None:
-                    task.cancel()
                 self._drop(number)
+            case words.IsAlone(number):
+                self._spawn(number, partial(self._is_alone, request))
+            case words.Used(generation):
+                self._cache.spool.note_use(generation)
             case words.Doubt(error):
                 self._cache.spool.failed(error)
             case words.Noted(number):
-                if (noted := self._noting.get(number)) is not None and not noted.done():
-                    noted.set_result(None)
+                _ring(self._noting.get(number))
             case _:
                 assert_never(request)
 
@@ -138,6 +136,11 @@ class Desk:
     ) -> None:
         await order(*args, **kwargs)
         self._link.send(words.Answer(number, None))
+
+    async def _is_alone(self, asked: words.IsAlone) -> None:
+        is_alone = not await self._cache.spool.has_others(asked.entry)
+        arriving = any(fill.entry.target == asked.entry.target for fill in self._cache.fills())
+        self._link.send(words.Answer(asked.number, is_alone and not arriving))
 
     # Leases
 
@@ -179,6 +182,8 @@ class Desk:
         return self._leases[number]
 
     def _drop(self, number: int) -> None:
+        if (task := self._tasks.get(number)) is not None:
+            task.cancel()
         if (held := self._leases.pop(number, None)) is not None:
             _, lease = held
             if isinstance(lease.source, Growing):
@@ -223,6 +228,11 @@ class Desk:
             await self._link.drained()
             await asyncio.sleep(PULSE)
             await fill.news(growth.on_disk)
+
+
+def _ring(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
 
 
 def _growth(fill: Fill, number: int) -> words.Growth:

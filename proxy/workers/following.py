@@ -5,7 +5,6 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Collection
-from concurrent.futures import Executor
 from functools import partial
 from itertools import count
 from typing import Any, assert_never
@@ -16,8 +15,9 @@ from proxy.cache.wanted import Wanted
 from proxy.errors import AdapterError, KeeperLost, Overloaded
 from proxy.semantics.key import CacheKey
 from proxy.semantics.purging import Purge
-from proxy.spool.body import Body
+from proxy.spool.entry import Entry
 from proxy.workers import words
+from proxy.workers.bodies import OpenBodies
 from proxy.workers.link import NO_FILE, Link
 from proxy.workers.mirrored import Distant, Method, Mirror, Mirrored
 
@@ -29,18 +29,17 @@ class Following:
     """
 
     def __init__(
-        self, sock: socket.socket, disk: Executor, note: Callable[[], None], lost: Callable[[], None]
+        self, sock: socket.socket, bodies: OpenBodies, note: Callable[[], None], lost: Callable[[], None]
     ) -> None:
         self.secret = b""
         self.welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the keeper has taken notice of us."""
-        self._disk = disk
+        self._bodies = bodies
         self._note = note
         self._lost = lost
         self._numbers = count()
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._asking: dict[int, Wanted] = {}
-        self._bodies: dict[str, Body] = {}
         self._mirrors: dict[int, Mirror] = {}
         self._followers: Counter[int] = Counter()  # of mirrors
         self._link = Link(sock, self._receive, self._end)
@@ -69,6 +68,15 @@ class Following:
     def failed(self, error: Exception) -> None:
         """The disk has refused us something."""
         self._link.send(words.Doubt(error))
+
+    async def is_alone(self, entry: Entry) -> bool:
+        """Is nothing else of its target stored, or arriving?"""
+        number = next(self._numbers)
+        return bool(await self._ask(number, words.IsAlone(number, entry)))
+
+    def note_use(self, generation: str) -> None:
+        """It is read by those who do not ask for it."""
+        self._link.send(words.Used(generation))
 
     # What is said
 
@@ -103,8 +111,7 @@ class Following:
                 if (mirror := self._mirrors.get(fill)) is not None:
                     mirror.tell(reply)
             case words.Condemned(generation):
-                if (body := self._bodies.get(generation)) is not None:
-                    body.condemn()
+                self._bodies.condemn(generation)
             case words.Note(number):
                 self._note()
                 self._link.send(words.Noted(number))
@@ -170,18 +177,21 @@ class Following:
             case words.Through(representation):
                 return Distant(representation, ask), None
             case words.Whole(entry):
-                return Complete(entry, self._body(entry.generation, file)), None
+                assert file is not None
+                return Complete(entry, self._bodies.take(entry.generation, file)), None
             case words.Beginning(entry, written, error):
-                return Broken(entry, self._body(entry.generation, file), written, error), None
+                assert file is not None
+                return Broken(entry, self._bodies.take(entry.generation, file), written, error), None
             case words.Growth(fill, entry) as growth:
                 assert entry is not None
+                assert file is not None
                 mirror = self._mirrors.get(fill)
                 if mirror is None:
                     mirror = self._mirrors[fill] = Mirror(growth)
                 else:
                     mirror.tell(growth)
                 self._followers[fill] += 1
-                body = self._body(entry.generation, file)
+                body = self._bodies.take(entry.generation, file)
                 succeed = partial(self._successor, number)
                 return Mirrored(mirror, body, ask, succeed), partial(self._leave, fill)
             case _:
@@ -191,22 +201,6 @@ class Following:
         self._followers[fill] -= 1
         if not self._followers[fill]:
             del self._followers[fill], self._mirrors[fill]
-
-    def _body(self, generation: str, file: int | None) -> Body:
-        """One descriptor is enough for all who read the same."""
-        assert file is not None
-        body = self._bodies.get(generation)
-        if body is not None:
-            os.close(file)
-            return body.hold()
-        body = self._bodies[generation] = Body(file, self._disk)
-        body.kept(partial(self._let_go, generation))
-        return body.hold()
-
-    def _let_go(self, generation: str) -> None:
-        body = self._bodies.pop(generation)
-        body.kept(None)
-        body.release()
 
     async def _successor(self, lease: int) -> Lease | None:
         number = next(self._numbers)

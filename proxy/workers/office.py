@@ -12,15 +12,20 @@ import structlog
 from multidict import CIMultiDict
 
 from proxy.cache.cache import Cache
+from proxy.cache.clock import Clock
 from proxy.cache.lease import Lease
 from proxy.cache.wanted import Wanted
+from proxy.cache.warm import Warm
 from proxy.errors import AdapterError, KeeperLost, SpoolInUse
 from proxy.semantics.key import CacheKey
 from proxy.semantics.purging import Purge
+from proxy.spool.epochs import Epochs
 from proxy.workers import words
+from proxy.workers.bodies import OpenBodies
 from proxy.workers.desk import Desk, Wanting
 from proxy.workers.durable import Durable
 from proxy.workers.following import Following
+from proxy.workers.ground import Ground, InUse
 from proxy.workers.mirrored import Mirrored
 
 PATIENCE = 10.0
@@ -29,6 +34,8 @@ LOOK_AGAIN = 0.05
 """Seconds between two looks whether the folder is free, while nobody answers."""
 TRY_AGAIN = 1.0
 """Seconds after which a worker that could not take over the folder tries again."""
+LOOK_AFTER_BODIES = 1.0
+"""Seconds for which what the keeper has dropped may stay open here, although nobody reads it."""
 DISK_THREADS = 4
 
 _log = structlog.stdlib.get_logger("workers")
@@ -46,23 +53,6 @@ Take = Callable[[], Awaitable[Keeping]]
 """Takes over the folder, and starts all that goes with it.  Raises SpoolInUse where another worker has it."""
 
 
-class _Ground:
-    """The spool, as far as a worker that may be no keeper knows it."""
-
-    def __init__(self) -> None:
-        self.secret = b""
-        self.keeper: Following | Cache | None = None
-
-    def failed(self, error: Exception) -> None:
-        match self.keeper:
-            case Following() as following:
-                following.failed(error)
-            case Cache() as cache:
-                cache.spool.failed(error)
-            case None:
-                pass  # the next keeper will find out
-
-
 class Office:
     """A cache like the others to whoever uses it: kept here, or asked for from the worker that keeps it.
 
@@ -73,12 +63,24 @@ class Office:
     _take: Take
     _wanting: Wanting
 
-    def __init__(self, knock: socket.socket, knocks: socket.socket, note: Callable[[], None]) -> None:
-        self.spool = _Ground()
+    def __init__(
+        self,
+        knock: socket.socket,
+        knocks: socket.socket,
+        note: Callable[[], None],
+        *,
+        epochs: Epochs,
+        partition_ttl: float,
+    ) -> None:
+        self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
+        self._bodies = OpenBodies(self._disk)
+        self.spool = Ground(epochs, self._bodies)
+        self._credentials = InUse(partition_ttl)
+        self.warm = Warm(self.spool, self.spool, self._credentials, Clock())
+        self._tending = asyncio.create_task(self._tend(), name="open bodies")
         self._knock = knock
         self._knocks = knocks
         self._note = note
-        self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._keeping: Keeping | None = None
         self._desks: set[Desk] = set()
         self._kept = asyncio.Event()
@@ -91,7 +93,10 @@ class Office:
 
     async def acquire(self, wanted: Wanted) -> Lease:
         """As the cache.  Raises KeeperLost, too, where nobody takes over."""
-        return self._lasting(wanted, await self._acquire(wanted))
+        lease = await self._acquire(wanted)
+        if wanted.partition is not None:
+            self._credentials.add(wanted.partition)
+        return self._lasting(wanted, lease)
 
     async def _acquire(self, wanted: Wanted) -> Lease:
         while True:
@@ -144,6 +149,11 @@ class Office:
         same = replace(wanted, request=request, interim=None, forwarded=lambda status: None)
         source = Durable(lease, lambda: self._acquire(same))
         return Lease(source, lease.status, lease.age, lease.withheld)
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AFTER_BODIES)
+            self._bodies.close_unlinked()
 
     # Who it is
 
@@ -216,12 +226,14 @@ class Office:
             except OSError:
                 ours.close()
                 return None
-        return Following(ours, self._disk, self._note, self._lose)
+        return Following(ours, self._bodies, self._note, self._lose)
 
     # As the keeper
 
     def _keep(self, keeping: Keeping) -> None:
         self._keeping = keeping
+        self.warm.clear()  # its bodies are those of others
+        self._bodies.close()
         spool = keeping.cache.spool
         spool.on_condemned = self._condemned
         self.spool.secret = spool.secret
@@ -253,6 +265,8 @@ class Office:
 
     async def close(self) -> None:
         """Leave the office, to the next worker if there is one."""
+        self._tending.cancel()
+        await self.warm.close()
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -263,6 +277,7 @@ class Office:
             for desk in list(self._desks):
                 desk.close()
             await self._keeping.close()
+        self._bodies.close()
         await asyncio.to_thread(self._disk.shutdown)
 
 

@@ -92,6 +92,7 @@ class Seat:
     knocks: socket.socket
     board: Board
     counts: memoryview
+    epochs: memoryview
     line: socket.socket
 
     @property

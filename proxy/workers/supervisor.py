@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import structlog
 
+from proxy.spool.epochs import SIZE
 from proxy.workers.seat import Board, Seat
 
 FIRST_PAUSE: Final = 0.1
@@ -77,6 +78,7 @@ class Supervisor:
         self._knock, self._knocks = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._board = Board(workers)
         self._counts = memoryview(mmap(-1, 8 * workers)).cast("q")
+        self._epochs = memoryview(mmap(-1, SIZE))
         self._wakeup, self._woken = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._said: dict[str, Any] = {}
@@ -193,6 +195,7 @@ class Supervisor:
             self._knocks,
             self._board,
             self._counts,
+            self._epochs,
             theirs,
         )
         try:

@@ -71,6 +71,21 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class IsAlone:
+    """Is nothing else of its target stored, or arriving?"""
+
+    number: int
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """This generation is read by those who do not ask for it."""
+
+    generation: str
+
+
+@dataclass(frozen=True, slots=True)
 class Doubt:
     """The disk has refused us something."""
 
@@ -84,7 +99,7 @@ class Noted:
     number: int
 
 
-Request = Acquire | Succeed | Call | Drop | Invalidate | Remove | Doubt | Noted
+Request = Acquire | Succeed | Call | Drop | Invalidate | Remove | IsAlone | Used | Doubt | Noted
 
 # The keeper
 
@@ -167,7 +182,7 @@ class Granted:
 @dataclass(frozen=True, slots=True)
 class Answer:
     number: int
-    value: int | bytes | bytearray | None
+    value: int | bytes | bytearray | bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,14 +72,14 @@ async def test_each_hold_is_released_once(fd: int, disk: ThreadPoolExecutor) -> 
 
 async def test_its_keeper_hears_when_it_is_idle(fd: int, disk: ThreadPoolExecutor) -> None:
     body, idle = Body(fd, disk), []
-    body.kept(lambda: idle.append(1))
+    body.kept(on_idle=lambda: idle.append(1))
     body.hold()
     body.hold()
     body.release()
     assert not idle
     body.release()
     assert idle == [1]
-    body.kept(None)
+    body.kept()
     body.release()
 
 

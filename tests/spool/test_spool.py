@@ -14,8 +14,9 @@ import pytest
 from proxy.errors import OriginTruncated, Overloaded, SpoolError, SpoolFull
 from proxy.spool import admission
 from proxy.spool.entry import Entry
+from proxy.spool.partials import most_kept_open
 from proxy.spool.shelf import Removed, Shelf
-from proxy.spool.spool import Spool, most_kept_open
+from proxy.spool.spool import Spool
 from tests.spool.objects import (
     KIB,
     MIB,

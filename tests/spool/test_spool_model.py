@@ -17,6 +17,7 @@ from proxy.semantics.purging import Everything, Purge, Tagged, Targets, Under, c
 from proxy.spool import bodies
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry, with_stale_since
+from proxy.spool.epochs import Epoch
 from proxy.spool.filling import Filling
 from proxy.spool.spool import Spool
 from tests.spool.objects import content, descriptors, entry, eventually, files, key_of, pattern
@@ -46,6 +47,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.purged: set[str] = set()
         self.stale: dict[str, int] = {}
         self.time = 0
+        self.seen: dict[str, tuple[Epoch, tuple[Entry, ...]]] = {}
         self.idle, bodies.IDLE = bodies.IDLE, 2
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -161,6 +163,28 @@ class SpoolMachine(RuleBasedStateMachine):
         self.run(self.spool.drop(self.spool.lookup(key_of(name))))
         assert self.spool.lookup(key_of(name)) == ()
 
+    @rule(name=st.sampled_from(NAMES))
+    def drop_target(self, name: str) -> None:
+        if any(filling.entry.target == key_of(name) for filling, _ in self.unfinished.values()):
+            return  # it is disowned on the disk, which is somebody else's test
+        self.purged |= {each.generation for each in self.found(name).values()}
+        self.purged |= {each.entry.generation for each in self.spool.partials.lookup(key_of(name))}
+        self.run(self.spool.drop_target(key_of(name)))
+        assert self.spool.lookup(key_of(name)) == ()
+
+    @rule(name=st.sampled_from(NAMES))
+    def condemn(self, name: str) -> None:
+        reading = {data for _, data in self.reading.values()}
+        for variant, stored in self.found(name).items():
+            if self.committed[name, variant][1] not in reading:
+                self.run(self.spool.condemn(stored, "a test says so"))
+                assert stored.generation not in {each.generation for each in self.found(name).values()}
+
+    @rule(name=st.sampled_from(NAMES), digest=st.binary(min_size=32, max_size=32))
+    def digest(self, name: str, digest: bytes) -> None:
+        for stored in self.found(name).values():
+            self.run(self.spool.set_digest(stored, digest))
+
     @rule(
         what=st.sampled_from([Everything(), Under("host", "/a"), Under(None, "/"), Tagged("p"), Tagged("q")])
         | st.sampled_from(NAMES).map(key_of).map(lambda key: Targets(frozenset({key}))),
@@ -222,6 +246,7 @@ class SpoolMachine(RuleBasedStateMachine):
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{self.spool.paths.index}{suffix}").unlink(missing_ok=True)
         before = dict(self.committed)
+        self.seen.clear()  # of another process
         self.open()
         assert self.committed == before
 
@@ -241,6 +266,19 @@ class SpoolMachine(RuleBasedStateMachine):
                 assert generation not in self.purged
                 if written:
                     assert self.run(partial.filling.body.read(0, written)) == self.begun[generation][:written]
+
+    @invariant()
+    def epochs_tell_of_each_change(self) -> None:
+        """Whatever was done: under an epoch that is the same, the same is found, if one looks at the index again."""
+        if not hasattr(self, "spool"):
+            return
+        for name in NAMES:
+            epoch = self.spool.epochs.read(self.spool.epochs.slot(key_of(name)))
+            self.spool._catalogue._known.clear()
+            found = self.spool.lookup(key_of(name))
+            before = self.seen.get(name)
+            assert before is None or before[0] != epoch or before[1] == found
+            self.seen[name] = epoch, found
 
     @invariant()
     def keeps_its_books(self) -> None:

@@ -7,8 +7,13 @@ import pytest
 
 from proxy.errors import KeeperLost, SpoolInUse
 from proxy.semantics.purging import Everything
+from proxy.spool.epochs import Epochs
 from proxy.workers import office
 from proxy.workers.office import Office
+
+
+def office_at(knock: socket.socket, knocks: socket.socket) -> Office:
+    return Office(knock, knocks, lambda: None, epochs=Epochs(), partition_ttl=1.0)
 
 
 async def taken() -> NoReturn:
@@ -21,7 +26,7 @@ async def test_where_nobody_takes_over_a_request_waits_for_a_while_and_fails(
     monkeypatch.setattr(office, "PATIENCE", 0.05)
     knock, knocks = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with knock, knocks:
-        lonely = Office(knock, knocks, lambda: None)
+        lonely = office_at(knock, knocks)
         with pytest.raises(KeeperLost) as failure:
             await lonely.purge(Everything(), soft=False)
         assert (failure.value.status, failure.value.reason) == (503, "keeper-lost")
@@ -31,7 +36,7 @@ async def test_where_nobody_takes_over_a_request_waits_for_a_while_and_fails(
 async def test_the_first_worker_does_not_wait_for_others() -> None:
     knock, knocks = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with knock, knocks:
-        first = Office(knock, knocks, lambda: None)
+        first = office_at(knock, knocks)
         with pytest.raises(SpoolInUse):
             await first.open(taken, lambda request: NotImplemented, alone=True)
         await first.close()
