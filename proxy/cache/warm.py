@@ -7,6 +7,7 @@ ends the record.
 """
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -91,6 +92,7 @@ class Record:
     for_credentials: bool
     about: ClientRequest
     answers: Answers
+    generation: str
     length: int
     second: int = -1
     whole: bytes = b""
@@ -164,6 +166,8 @@ class Warm:
         self.clock = clock
         self._partitions = partitions
         self._spool = spool
+        self._epoch = spool.epochs.read
+        self._note_use = spool.used_lately.add
         self._underway = underway
         self._records: OrderedDict[bytes, Record] = OrderedDict()
         self._refused: OrderedDict[bytes, Epoch] = OrderedDict()
@@ -188,15 +192,19 @@ class Warm:
         epochs = self._spool.epochs
         return epochs.read(epochs.slot(wanted.target_key.digest))
 
-    def holds(self, record: Record) -> bool:
-        """Is it still what the cache would answer with, as far as one can tell without looking at the file?"""
-        body = record.body
-        return self._spool.epochs.read(record.slot) == record.epoch and not body.broken and body.is_open
+    def holds(self, key: bytes, record: Record) -> bool:
+        """Is it still what the cache would answer with?  Its file is looked at once a second."""
+        if self._epoch(record.slot) != record.epoch or not record.body.is_open:
+            return False
+        if record.second != int(time.time()):
+            return self._renew(key, record)
+        self._note_use(record.generation)
+        return True
 
-    def renew(self, key: bytes, record: Record, now: int) -> bool:
-        """Once a second: is it fresh, and the file as it was?  Then the heads are rendered, and the use is noted."""
-        fresh = record.made <= now < record.made + record.ttl
-        if not fresh or not self._spool.use(record.entry, record.body):
+    def _renew(self, key: bytes, record: Record) -> bool:
+        now = self.clock()
+        is_fresh = record.made <= now < record.made + record.ttl
+        if not is_fresh or not self._spool.use(record.entry, record.body):
             return False
         self._records.move_to_end(key)
         record.render(now)
@@ -274,6 +282,7 @@ class Warm:
             for_credentials=reuse.usable_shared(entry.stored, signed_in, replace(policy, ignore_cookies=())),
             about=about,
             answers=answers,
+            generation=entry.generation,
             length=entry.length,
         )
         if len(self._records) > MOST:

@@ -164,12 +164,20 @@ def read_slice(spec: bytes, complete_length: int) -> tuple[int, int] | None:
     None for a set, for what is no range or selects nothing: those have their reasons there.
     """
     first, dash, last = spec.partition(b"-")
-    if not dash or len(spec) > _SHORT or not (first or last) or not (first + last).isdigit():
+    if not dash or len(spec) > _SHORT:
         return None
-    if not first:
-        start, stop = max(complete_length - int(last), 0), complete_length
+    stop = complete_length
+    if last.isdigit():
+        if not first:
+            start = max(complete_length - int(last), 0)
+        elif first.isdigit():
+            start, stop = int(first), min(int(last) + 1, complete_length)
+        else:
+            return None
+    elif not last and first.isdigit():
+        start = int(first)
     else:
-        start, stop = int(first), min(int(last) + 1, complete_length) if last else complete_length
+        return None
     return (start, stop) if start < stop else None
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -52,6 +52,8 @@ class Connection(RequestHandler):
     a head of more than `max_head` bytes.  One that is not there after `head` seconds gets 408.
     """
 
+    _parser: Any  # a RequestParser, until the connection is lost
+
     def __init__(
         self,
         listener: "Listener",
@@ -96,11 +98,8 @@ class Connection(RequestHandler):
                 max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
             )
 
-        assert self._parser is not None
         # aiohttp drops it with the connection: whoever keeps another reference keeps both.
-        self._parser = RequestParser(  # type: ignore[assignment]  # all it needs
-            cast("Any", self._parser), make_slow, max_head=max_head, on_head=self._time_head
-        )
+        self._parser = RequestParser(self._parser, make_slow, max_head=max_head, on_head=self._time_head)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -131,25 +130,26 @@ class Connection(RequestHandler):
     # The warm lane
 
     def data_received(self, data: bytes) -> None:
-        if self._lane is None or not self._is_idle() or not self._lane.take(self, data):
+        """The lane has it if aiohttp waits for a request, and nothing lies between here and the client."""
+        lane, waiter, transport = self._lane, self._waiter, self.transport
+        if (
+            lane is None
+            or waiter is None
+            or waiter.done()
+            or self._close
+            or self._force_close
+            or self._upgraded
+            or transport is None
+            or self.sending is not None
+            or not self._parser.is_clean
+            or transport.get_write_buffer_size()
+            or not lane.take(self, data)
+        ):
             super().data_received(data)
-
-    def _is_idle(self) -> bool:
-        """Does aiohttp wait for a request, and nothing lie between here and the client?"""
-        waiter, transport = self._waiter, self.transport
-        return (
-            waiter is not None
-            and not waiter.done()
-            and self.sending is None
-            and not (self._close or self._force_close or self._upgraded)
-            and cast("RequestParser", self._parser).is_clean
-            and transport is not None
-            and not transport.get_write_buffer_size()
-        )
 
     def passed_by(self) -> None:
         """The lane has answered a request, or begun to."""
-        cast("RequestParser", self._parser).pass_by()
+        self._parser.pass_by()
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._close and self.sending is None and self.transport is not None:
             self.transport.close()
@@ -165,7 +165,7 @@ class Connection(RequestHandler):
         """It has taken too long: 408, behind the answers that are due before; nothing, if nothing has come."""
         self._head_due = None
         self._on_timeout("head")
-        parser = cast("RequestParser", self._parser)
+        parser = self._parser
         if parser.head_bytes:
             parser.fail(HeadTooSlow("the head did not come in time"))
             self.data_received(b"")

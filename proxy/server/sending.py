@@ -25,8 +25,8 @@ class Pause(Enum):
     DISK = auto()
 
 
-def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]:
-    """Send of the bytes [start, stop), and tell how far that came.
+def send_some(sock: int, body: Body, start: int, stop: int, *, known: int = 0) -> tuple[int, Pause]:
+    """Send of the bytes [start, stop), and tell how far that came; those before `known` are in the page cache.
 
     Raises OSError, where the client has gone or the disk is broken, and SpoolError for a file that ends too early.
     """
@@ -34,7 +34,7 @@ def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]
     fd, limit = body.fileno(), min(stop, start + TURN)
     while start < limit:
         end = min(start + WINDOW, limit)
-        if not is_resident(fd, start, end):
+        if end > known and not is_resident(fd, start, end):
             return start, Pause.DISK
         try:
             sent = os.sendfile(sock, fd, start, end - start)

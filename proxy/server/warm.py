@@ -24,6 +24,7 @@ from proxy.semantics.ranges import read_slice
 from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
 from proxy.server.access import Access
 from proxy.server.sending import WINDOW, Sending, send_some
+from proxy.spool.body import Body
 from proxy.spool.resident import is_resident, read_resident
 
 SHAPES: Final = 1024
@@ -102,12 +103,12 @@ class Lane:
         """Answer what has been received, if it is one such request and nothing else; False if it is not."""
         begun = time.monotonic()
         end = data.find(b"\r\n")
-        if len(data) > self._longest or not data.startswith(b"\r\nHost: ", end):
+        if not data.startswith(b"\r\nHost: ", end) or not data.endswith(b"\r\n\r\n"):
             return False
         end = data.find(b"\r\n", end + 8)
         key = data[:end]
         record = self._warm.find(key)
-        if record is None or self.draining:
+        if record is None or self.draining or len(data) > self._longest:
             return False
         lines, asked, conditions = data[end:], None, b""
         at = lines.find(b"\r\nRange: bytes=")
@@ -124,8 +125,7 @@ class Lane:
         shape = self._shapes.get(lines) or self._shape(lines)
         if shape is None or not self._fits(shape, record):
             return False
-        now = self._warm.clock()
-        if not self._warm.holds(record) or (record.second != now and not self._warm.renew(key, record, now)):
+        if not self._warm.holds(key, record):
             self._warm.drop(key)
             return False
         return self._answer(client, record, shape, asked, conditions, begun)
@@ -166,7 +166,7 @@ class Lane:
             verdict, range_applies = record.verdict(conditions)
             if verdict is Verdict.NOT_MODIFIED:
                 self._write(client, record.not_modified)
-                self._over(client, record, shape, asked, 304, begun, 0, None)
+                self._access.record_warm(client.client, record, shape, asked, 304, begun, 0)
                 return True
             if verdict is not Verdict.PROCEED:
                 return False
@@ -184,23 +184,14 @@ class Lane:
             status = 206
         else:
             head, status, start, stop = record.whole, 200, 0, record.length
-        over = partial(self._over, client, record, shape, asked, status, begun)
-        if stop - start <= SMALL:
-            return self._send_small(client, record, head, start, stop, over)
-        return self._send_large(client, record, head, start, stop, over)
-
-    def _send_small(
-        self, client: Client, record: Record, head: bytes, start: int, stop: int, over: Over
-    ) -> bool:
-        answer = bytearray(head)
-        answer.extend(bytes(stop - start))
-        try:
-            if not read_resident(record.body.fileno(), memoryview(answer)[len(head) :], start):
-                return False
-        except OSError:
-            return False  # the long way finds out, and tells
+        if stop - start > SMALL:
+            over = partial(self._access.record_warm, client.client, record, shape, asked, status, begun)
+            return self._send_large(client, record, head, start, stop, over)
+        answer = with_body(head, record.body, start, stop)
+        if answer is None:
+            return False
         self._write(client, answer)
-        over(stop - start, None)
+        self._access.record_warm(client.client, record, shape, asked, status, begun, stop - start)
         return True
 
     def _send_large(
@@ -218,7 +209,7 @@ class Lane:
         try:
             if not transport.get_write_buffer_size():
                 sock = transport.get_extra_info("socket").fileno()
-                at, _ = send_some(sock, body, start, stop)
+                at, _ = send_some(sock, body, start, stop, known=start + WINDOW)
         except (OSError, SpoolError) as error:
             self._end(client, transport, start, over, 0, error)
             return True
@@ -271,29 +262,12 @@ class Lane:
             case _:  # the client must not take it for whole
                 transport.close()
 
-    def _over(
-        self,
-        client: Client,
-        record: Record,
-        shape: Shape,
-        asked: bytes | None,
-        status: int,
-        begun: float,
-        size: int,
-        error: BaseException | None,
-    ) -> None:
-        about = record.about
-        self._access.record_warm(
-            client=client.client,
-            target=record.answers.target,
-            host=about.host,
-            route=record.answers.route,
-            origin=record.answers.origin,
-            status=status,
-            size=size,
-            asked=asked,
-            begun=begun,
-            referer=shape.referer,
-            user_agent=shape.user_agent,
-            error=error,
-        )
+
+def with_body(head: bytes, body: Body, start: int, stop: int) -> bytearray | None:
+    """A whole answer; None if the bytes are not at hand, or not to be had: the long way finds that out, and tells."""
+    answer = bytearray(head)
+    answer.extend(bytes(stop - start))
+    try:
+        return answer if read_resident(body.fileno(), memoryview(answer)[len(head) :], start) else None
+    except OSError:
+        return None

@@ -10,7 +10,7 @@ from proxy.errors import SpoolError
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
 
-IDLE = 256
+IDLE = 1024
 """Bodies kept open although nobody reads them just now: the bound of descriptors that are not some client's."""
 
 

@@ -56,6 +56,7 @@ class Spool:
         self.epochs = epochs
         self._shelf = shelf
         self._catalogue = Catalogue(shelf, self.failed, epochs)
+        self.used_lately = self._catalogue.used_lately
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
         self._guard = Guard()
@@ -152,8 +153,8 @@ class Spool:
         return body
 
     def use(self, entry: Entry, body: Body) -> bool:
-        """Somebody reads a body that is open already: is it what was stored, as its file's size and time tell?"""
-        if not body.intact(entry.length) or not self._guard.trusts(entry, body):
+        """Somebody reads a body that is open already, if it is what was stored, as its file's size and time tell."""
+        if not (body.intact(entry.length) and self._guard.trusts(entry, body)):
             return False
         self.note_use(entry.generation)
         return True
@@ -165,8 +166,7 @@ class Spool:
 
     async def has_others(self, entry: Entry) -> bool:
         """Is something else of its target stored: a variant, or for a credential?  Raises SpoolError."""
-        stored = await self._catalogue.of_target(entry.target)
-        return any(each.generation != entry.generation for each in stored)
+        return any(each != Candidate.of(entry) for each in await self._catalogue.of_target(entry.target))
 
     async def _check(self, entry: Entry, body: Body) -> None:
         """Somebody has written to the file.  Raises SpoolError where that was not what lay there."""

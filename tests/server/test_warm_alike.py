@@ -1,7 +1,6 @@
 """The warm lane answers what the long way answers, byte for byte, and logs the same: over thousands of requests."""
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.server.lines import Line
+from tests.access_log import access_log
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.server.lanes import closed_lane, lane_of, served
@@ -95,25 +95,11 @@ RANGES = [
 ]
 
 
-class Heard(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.lines: list[Line] = []
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.msg, list):
-            self.lines += record.msg
-        return True
-
-
 @pytest.fixture
-def heard() -> Iterator[Heard]:
-    handler, logger = Heard(), logging.getLogger("access")
-    logger.addHandler(handler)
-    logger.setLevel("INFO")
-    yield handler
-    logger.removeHandler(handler)
-    logger.setLevel("NOTSET")
+def heard() -> Iterator[list[Line]]:
+    lines: list[Line] = []
+    with access_log(lines.append):
+        yield lines
 
 
 def request(dice: random.Random) -> tuple[str, bytes]:
@@ -188,13 +174,13 @@ class Client:
             self._wire = None
 
 
-async def lines_of(adapter: Adapter, heard: Heard, count: int) -> list[Line]:
+async def lines_of(adapter: Adapter, heard: list[Line], count: int) -> list[Line]:
     """Those of the last `count` requests, without their times."""
     while True:
         lane_of(adapter)._access.lines.hand_over()
-        lines = [line._replace(when=0, seconds=0) for line in heard.lines if line.target != "/nothing"]
+        lines = [line._replace(when=0, seconds=0) for line in heard if line.target != "/nothing"]
         if len(lines) >= count:
-            heard.lines.clear()
+            heard.clear()
             return lines
         await asyncio.sleep(0)
 
@@ -205,7 +191,7 @@ CORS = {"allow_origins": ["http://a.example"]}
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.timeout(120)
 async def test_both_ways_answer_alike(
-    start_adapter: StartAdapter, origin: ScriptedOrigin, heard: Heard, seed: int
+    start_adapter: StartAdapter, origin: ScriptedOrigin, heard: list[Line], seed: int
 ) -> None:
     adapter = await start_adapter(
         logging={"access": True},
