@@ -156,13 +156,9 @@ class Spool:
         """Somebody reads a body that is open already, if it is what was stored, as its file's size and time tell."""
         if not (body.intact(entry.length) and self._guard.trusts(entry, body)):
             return False
-        self.note_use(entry.generation)
+        self._catalogue.note_use(entry.generation)
+        self._bodies.note_use(entry.generation)
         return True
-
-    def note_use(self, generation: str) -> None:
-        """Somebody reads what is open already."""
-        self._catalogue.note_use(generation)
-        self._bodies.note_use(generation)
 
     async def has_others(self, entry: Entry) -> bool:
         """Is something else of its target stored: a variant, or for a credential?  Raises SpoolError."""

@@ -108,8 +108,8 @@ class Desk:
                 self._drop(number)
             case words.IsAlone(number):
                 self._spawn(number, partial(self._is_alone, request))
-            case words.Used(generation):
-                self._cache.spool.note_use(generation)
+            case words.Used(generations):
+                self._cache.spool.used_lately.update(generations)
             case words.Doubt(error):
                 self._cache.spool.failed(error)
             case words.Noted(number):

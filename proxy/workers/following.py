@@ -74,9 +74,9 @@ class Following:
         number = next(self._numbers)
         return bool(await self._ask(number, words.IsAlone(number, entry)))
 
-    def note_use(self, generation: str) -> None:
-        """It is read by those who do not ask for it."""
-        self._link.send(words.Used(generation))
+    def note_uses(self, generations: Collection[str]) -> None:
+        """They are read by those who do not ask for them."""
+        self._link.send(words.Used(generations))
 
     # What is said
 

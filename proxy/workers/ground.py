@@ -20,6 +20,8 @@ class Ground:
     def __init__(self, epochs: Epochs, bodies: OpenBodies) -> None:
         self.secret = b""
         self.epochs = epochs
+        self.used_lately: set[str] = set()
+        """Generations that were read without asking, to be told to the keeper."""
         self.keeper: Following | Cache | None = None
         self._bodies = bodies
 
@@ -30,9 +32,17 @@ class Ground:
         if not body.intact(entry.length) or entry.mtime not in {None, body.mtime}:
             return False
         self._bodies.note_use(entry.generation)
-        if self.keeper is not None:
-            self.keeper.note_use(entry.generation)
+        self.used_lately.add(entry.generation)
         return True
+
+    def tell_of_uses(self) -> None:
+        """To whoever keeps the spool."""
+        match self.keeper:
+            case Cache() as cache:
+                cache.spool.used_lately.update(self.used_lately)
+            case Following() as following if self.used_lately:
+                following.note_uses(frozenset(self.used_lately))
+        self.used_lately.clear()
 
     async def has_others(self, entry: Entry) -> bool:
         """As the spool; and what is arriving, counts too."""

@@ -77,7 +77,7 @@ class Office:
         self.spool = Ground(epochs, self._bodies)
         self._credentials = InUse(partition_ttl)
         self.warm = Warm(self.spool, self.spool, self._credentials, Clock())
-        self._tending = asyncio.create_task(self._tend(), name="open bodies")
+        self._tending = asyncio.create_task(self._tend(), name="open bodies, and their uses")
         self._knock = knock
         self._knocks = knocks
         self._note = note
@@ -154,6 +154,7 @@ class Office:
         while True:
             await asyncio.sleep(LOOK_AFTER_BODIES)
             self._bodies.close_unlinked()
+            self.spool.tell_of_uses()
 
     # Who it is
 

@@ -80,9 +80,9 @@ class IsAlone:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """This generation is read by those who do not ask for it."""
+    """These generations are read by those who do not ask for them."""
 
-    generation: str
+    generations: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
