@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 from multidict import CIMultiDict
@@ -48,6 +48,8 @@ class Keeping(Protocol):
     def cache(self) -> Cache: ...
     async def close(self) -> None: ...
 
+
+T = TypeVar("T")
 
 Take = Callable[[], Awaitable[Keeping]]
 """Takes over the folder, and starts all that goes with it.  Raises SpoolInUse where another worker has it."""
@@ -93,16 +95,10 @@ class Office:
 
     async def acquire(self, wanted: Wanted) -> Lease:
         """As the cache.  Raises KeeperLost, too, where nobody takes over."""
-        lease = await self._acquire(wanted)
+        lease = await self._asked(lambda keeper: keeper.acquire(wanted))
         if wanted.partition is not None:
             self._credentials.add(wanted.partition)
         return self._lasting(wanted, lease)
-
-    async def _acquire(self, wanted: Wanted) -> Lease:
-        while True:
-            keeper = await self._keeper()
-            with suppress(KeeperLost):
-                return await keeper.acquire(wanted)
 
     async def successor(self, wanted: Wanted, lease: Lease) -> Lease | None:
         """As the cache."""
@@ -117,19 +113,22 @@ class Office:
 
     async def invalidate(self, target: CacheKey, owners: Collection[bytes]) -> None:
         """As the cache, whoever keeps it by the end of it."""
-        while True:
-            keeper = await self._keeper()
-            with suppress(KeeperLost):
-                return await keeper.invalidate(target, owners)
+        await self._asked(lambda keeper: keeper.invalidate(target, owners))
 
     async def purge(self, what: Purge, *, soft: bool) -> None:
         """As the cache, whoever keeps it by the end of it."""
-        while True:
-            keeper = await self._keeper()
-            with suppress(KeeperLost):
-                return await keeper.purge(what, soft=soft)
+        await self._asked(lambda keeper: keeper.purge(what, soft=soft))
 
-    async def _keeper(self) -> Following | Cache:
+    async def _asked(self, ask: Callable[[Following | Cache], Awaitable[T]]) -> T:
+        """The answer of this keeper, or the next."""
+        while True:
+            keeper = self.spool.keeper or await self._next_keeper()
+            try:
+                return await ask(keeper)
+            except KeeperLost:
+                await asyncio.sleep(0)  # by then, it is not the keeper any more
+
+    async def _next_keeper(self) -> Following | Cache:
         try:
             async with asyncio.timeout(PATIENCE):
                 while self.spool.keeper is None:
@@ -147,7 +146,7 @@ class Office:
             fields.popall(name, None)
         request = replace(wanted.request, fields=fields)
         same = replace(wanted, request=request, interim=None, forwarded=lambda status: None)
-        source = Durable(lease, lambda: self._acquire(same))
+        source = Durable(lease, lambda: self._asked(lambda keeper: keeper.acquire(same)))
         return Lease(source, lease.status, lease.age, lease.withheld)
 
     async def _tend(self) -> None:
@@ -251,7 +250,7 @@ class Office:
             self._desks.add(Desk(sock, self._keeping.cache, self._wanting, self._desks.discard))
 
     def _condemned(self, generation: str) -> None:
-        for desk in self._desks:
+        for desk in list(self._desks):
             desk.tell(words.Condemned(generation))
 
     async def noted(self) -> None:

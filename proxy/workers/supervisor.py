@@ -166,9 +166,12 @@ class Supervisor:
 
     def _start(self, worker: _Worker) -> None:
         ours, theirs = socket.socketpair()
+        # What is sent to the new process before it has handlers of its own must not come to ours.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         worker.pid = os.fork()
         if not worker.pid:
             os._exit(self._be(worker.number, ours, theirs))
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         ours.setblocking(False)
         worker.line = ours
@@ -181,6 +184,7 @@ class Supervisor:
             signal.signal(each, signal.SIG_DFL)
         for each in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all: the supervisor will tell
             signal.signal(each, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._selector.close()
         lines = (worker.line for worker in self._workers if worker.line is not None)
         for sock in (ours, self._wakeup, self._woken, *lines):

@@ -40,3 +40,19 @@ async def test_the_first_worker_does_not_wait_for_others() -> None:
         with pytest.raises(SpoolInUse):
             await first.open(taken, lambda request: NotImplemented, alone=True)
         await first.close()
+
+
+async def test_whoever_asks_in_the_moment_in_which_the_keeper_goes_waits_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(office, "PATIENCE", 0.05)
+    knock, knocks = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with knock, knocks:
+        worker = office_at(knock, knocks)
+        following = worker._follow()
+        assert following is not None
+        worker._set(following)
+        following._link._lose()  # it is known, and nobody has been told yet
+        with pytest.raises(KeeperLost):
+            await worker.purge(Everything(), soft=False)
+        await worker.close()
