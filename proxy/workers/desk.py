@@ -13,7 +13,7 @@ from proxy.cache.cache import Cache
 from proxy.cache.lease import Lease
 from proxy.cache.sources import Broken, Complete, Growing
 from proxy.cache.wanted import Wanted
-from proxy.errors import AdapterError, KeeperLost
+from proxy.errors import AdapterError, KeeperLost, SpoolError
 from proxy.fill.fill import Fill, FillState
 from proxy.semantics.request import ClientRequest
 from proxy.workers import words
@@ -106,8 +106,8 @@ class Desk:
                 self._spawn(number, partial(self._carry_out, number, self._cache.purge, what, soft=soft))
             case words.Drop(number):
                 self._drop(number)
-            case words.IsAlone(number):
-                self._spawn(number, partial(self._is_alone, request))
+            case words.HasOthers(number):
+                self._spawn(number, partial(self._has_others, request))
             case words.Used(generations):
                 self._cache.spool.used_lately.update(generations)
             case words.Doubt(error):
@@ -137,10 +137,11 @@ class Desk:
         await order(*args, **kwargs)
         self._link.send(words.Answer(number, None))
 
-    async def _is_alone(self, asked: words.IsAlone) -> None:
-        is_alone = not await self._cache.spool.has_others(asked.entry)
-        arriving = any(fill.entry.target == asked.entry.target for fill in self._cache.fills())
-        self._link.send(words.Answer(asked.number, is_alone and not arriving))
+    async def _has_others(self, asked: words.HasOthers) -> None:
+        has_others = await self._cache.spool.has_others(asked.entry)
+        if any(fill.entry.target == asked.entry.target for fill in self._cache.fills()):
+            raise SpoolError("it is not settled yet what will be stored of this target")
+        self._link.send(words.Answer(asked.number, has_others))
 
     # Leases
 

@@ -69,10 +69,10 @@ class Following:
         """The disk has refused us something."""
         self._link.send(words.Doubt(error))
 
-    async def is_alone(self, entry: Entry) -> bool:
-        """Is nothing else of its target stored, or arriving?"""
+    async def has_others(self, entry: Entry) -> bool:
+        """As the keeper's spool.  Raises SpoolError where something of the target is arriving, too."""
         number = next(self._numbers)
-        return bool(await self._ask(number, words.IsAlone(number, entry)))
+        return bool(await self._ask(number, words.HasOthers(number, entry)))
 
     def note_uses(self, generations: Collection[str]) -> None:
         """They are read by those who do not ask for them."""

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from proxy.cache.cache import Cache
 from proxy.cache.recent import Recent
-from proxy.errors import KeeperLost
+from proxy.errors import KeeperLost, SpoolError
 from proxy.fill.fill import Fill
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
@@ -45,16 +45,14 @@ class Ground:
         self.used_lately.clear()
 
     async def has_others(self, entry: Entry) -> bool:
-        """As the spool; and what is arriving, counts too."""
+        """As the spool.  Raises SpoolError, too, where that is not to be known just now."""
         match self.keeper:
             case Cache() as cache:
                 return await cache.spool.has_others(entry)
             case Following() as following:
                 with suppress(KeeperLost):
-                    return not await following.is_alone(entry)
-                return True
-            case None:
-                return True
+                    return await following.has_others(entry)
+        raise SpoolError("nobody keeps the spool just now")
 
     def fills(self) -> Iterator[Fill]:
         """What is being fetched here."""

@@ -71,8 +71,8 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
-class IsAlone:
-    """Is nothing else of its target stored, or arriving?"""
+class HasOthers:
+    """Is something else of its target stored?  A failure where something is arriving."""
 
     number: int
     entry: Entry
@@ -99,7 +99,7 @@ class Noted:
     number: int
 
 
-Request = Acquire | Succeed | Call | Drop | Invalidate | Remove | IsAlone | Used | Doubt | Noted
+Request = Acquire | Succeed | Call | Drop | Invalidate | Remove | HasOthers | Used | Doubt | Noted
 
 # The keeper
 

@@ -10,7 +10,7 @@ from tests.scripted_origin import Body, Cut, Gate, Head, OriginRequest, Pause, S
 from tests.spool.objects import pattern
 from tests.together import until
 from tests.wire import Wire
-from tests.workers.crew import crew
+from tests.workers.crew import Crew, crew
 
 FILM = pattern(1_000_000)
 
@@ -52,14 +52,14 @@ async def test_a_stampede_on_a_cold_object_is_one_origin_request_and_all_stream_
         assert await running.figure("range_adapter_fetches_total") == 1
 
 
-@pytest.mark.parametrize("how", ["PURGE", "POST"])
+@pytest.mark.parametrize("how", ["PURGE", "DELETE"])
 async def test_what_one_worker_is_told_all_know_at_the_next_request(
     origin: ScriptedOrigin, tmp_path: Path, how: str
 ) -> None:
-    bodies = [b"old" * 100, b"new" * 100, b"newer" * 100]
+    """Although each of them answers by its warm lane before."""
+    body = b"the first"
 
     def answer(request: OriginRequest) -> Script:
-        body = bodies[0]
         return [Head(200, {"Content-Length": str(len(body)), "Cache-Control": "max-age=3600"}), Body(body)]
 
     origin.on("/film.mp4", answer)
@@ -67,14 +67,43 @@ async def test_what_one_worker_is_told_all_know_at_the_next_request(
         wires = await running.pinned()
         for teller in wires:
             for wire in wires.values():
-                assert (await wire.get("/film.mp4")).body == bodies[0]
-            del bodies[0]
-            await wires[teller].request(how, "/film.mp4", body=b"x" if how == "POST" else b"")
+                await warm(running, wire, "/film.mp4", body)
+            body = b"what came after %d" % teller
+            await wires[teller].request(how, "/film.mp4")
             assert (await wires[teller].response()).status == 200
-            for worker, wire in wires.items() if bodies else ():
-                assert (await wire.get("/film.mp4")).body == bodies[0], f"{worker} after {teller}"
-            if len(bodies) == 1:
-                break
+            for worker, wire in wires.items():
+                assert (await wire.get("/film.mp4")).body == body, f"{worker} after {teller}"
+
+
+async def warm(running: Crew, wire: Wire, path: str, body: bytes) -> None:
+    """Ask until the answer comes by the worker's warm lane."""
+    before = after = await running.figure("range_adapter_warm_lane_requests_total")
+    while after == before:
+        assert (await wire.get(path)).body == body
+        after = await running.figure("range_adapter_warm_lane_requests_total")
+
+
+async def test_what_the_lane_of_a_follower_sends_is_the_keepers_last_to_go(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    """Its uses count when room has to be made."""
+    for name in "abc":
+        origin.serve(f"/{name}.mp4", FILM, headers={"Cache-Control": "max-age=3600"})
+    async with crew(origin, tmp_path, spool={"max_size": "2500kB"}) as running:
+        wires = await running.pinned()
+        del wires[await running.keeper()]
+        wire = next(iter(wires.values()))
+        for name in "ab":
+            assert (await wire.get(f"/{name}.mp4")).body == FILM
+            while (await running.status())["fills"]:
+                pass
+        await warm(running, wire, "/a.mp4", FILM)
+        await asyncio.sleep(1.5)  # a second passes until it is told
+        assert (await wire.get("/c.mp4")).body == FILM
+        while (await running.status())["fills"]:
+            pass
+        assert (await wire.get("/a.mp4")).body == FILM
+        assert origin.count("/a.mp4") == 1
 
 
 async def test_what_replaces_an_object_replaces_it_for_all(origin: ScriptedOrigin, tmp_path: Path) -> None:
