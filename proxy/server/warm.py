@@ -33,6 +33,8 @@ LONGEST: Final = 4096
 """... of heads of at most so many bytes."""
 SMALL: Final = 64 << 10
 """Bytes up to which a body is read and written with its head; of a larger one, the file is sent."""
+ROOM: Final = SMALL + (8 << 10)
+"""Bytes of a buffer for both, which is used again and again."""
 
 
 Over = Callable[[int, BaseException | None], None]
@@ -81,6 +83,7 @@ class Lane:
         self._longest = min(longest, LONGEST)
         self._fields = fields - MOST_CONDITIONS - 2
         self._shapes: OrderedDict[bytes, Shape | None] = OrderedDict()
+        self._room = memoryview(bytearray(ROOM))
 
     def drain(self) -> None:
         """From now on, who is answered is told that this was the last answer: not by us."""
@@ -187,7 +190,7 @@ class Lane:
         if stop - start > SMALL:
             over = partial(self._access.record_warm, client.client, record, shape, asked, status, begun)
             return self._send_large(client, record, head, start, stop, over)
-        answer = with_body(head, record.body, start, stop)
+        answer = self._with_body(head, record.body, start, stop)
         if answer is None:
             return False
         self._write(client, answer)
@@ -230,12 +233,23 @@ class Lane:
         done.add_done_callback(self.sendings.discard)
         return True
 
-    def _write(self, client: Client, answer: bytes | bytearray) -> None:
+    def _with_body(self, head: bytes, body: Body, start: int, stop: int) -> memoryview | None:
+        """A whole answer; None where its bytes are not at hand, or lost, which the long way finds out, and tells."""
+        size = len(head) + stop - start
+        answer = self._room[:size] if size <= ROOM else memoryview(bytearray(size))
+        answer[: len(head)] = head
+        try:
+            return answer if read_resident(body.fileno(), answer[len(head) :], start) else None
+        except OSError:
+            return None
+
+    def _write(self, client: Client, answer: bytes | memoryview) -> None:
         transport = client.transport
         assert transport is not None
         transport.write(answer)
         client.passed_by()
         if transport.get_write_buffer_size():
+            self._room = memoryview(bytearray(ROOM))  # the old one may be what waits to be sent
             give_up_after(transport, self._send_idle)
             client.watch_rest(self._send_idle, self._send_rate)
 
@@ -261,13 +275,3 @@ class Lane:
                 reset(transport)
             case _:  # the client must not take it for whole
                 transport.close()
-
-
-def with_body(head: bytes, body: Body, start: int, stop: int) -> bytearray | None:
-    """A whole answer; None if the bytes are not at hand, or not to be had: the long way finds that out, and tells."""
-    answer = bytearray(head)
-    answer.extend(bytes(stop - start))
-    try:
-        return answer if read_resident(body.fileno(), memoryview(answer)[len(head) :], start) else None
-    except OSError:
-        return None

@@ -27,6 +27,7 @@ class Site:
     def __init__(self, origin: ScriptedOrigin, adapter: Adapter, events: list[EventDict]) -> None:
         self.origin = origin
         self.root = adapter.url.rstrip("/")
+        self._lines = adapter.service._handler._access.lines
         self._events = events
 
     def serve(self, path: str, body: bytes, *, sized: bool = True, content_type: str | None = None) -> str:
@@ -38,6 +39,7 @@ class Site:
     @property
     def answered(self) -> list[EventDict]:
         """The access log's lines so far."""
+        self._lines.hand_over()
         return [event for event in self._events if event["event"] == "request"]
 
     @property

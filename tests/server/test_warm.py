@@ -20,7 +20,7 @@ from tests.together import busy, settled, until
 from tests.wire import Response, Truncated, Wire
 
 FILM = pattern(300_000)
-LARGE = pattern(24 << 20)
+LARGE = pattern(9 << 20)
 HEAD = b"GET /film.mp4 HTTP/1.1\r\nHost: films.example\r\nRange: bytes=5-9\r\n\r\n"
 TAGS = {"ETag": '"v1"', "Last-Modified": "Sun, 06 Nov 1994 08:49:37 GMT", "Cache-Control": "max-age=3600"}
 
@@ -225,7 +225,7 @@ async def stuck(adapter: Adapter, origin: ScriptedOrigin) -> AsyncIterator[Wire]
     await warm_up(adapter, origin, "/large.mp4")
     wire = adapter.wire()
     sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, (wire.host, wire.port))
     wire.reader, wire.writer = await asyncio.open_connection(sock=sock, limit=1 << 16)
