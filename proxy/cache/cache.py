@@ -21,6 +21,7 @@ from proxy.cache.resuming import Resumptions
 from proxy.cache.sources import Growing, Passing
 from proxy.cache.underway import Waits
 from proxy.cache.wanted import Wanted
+from proxy.cache.warm import Warm
 from proxy.errors import NotValidated, OnlyIfCached, OriginError, Overloaded, SpoolError
 from proxy.fill.fill import Fill
 from proxy.incidents import Incidents
@@ -59,6 +60,7 @@ class Cache:
         self._fetching = Fetching(spool, incidents, self._now, self._partitions.admit)
         self._underway = self._fetching.underway
         self._digesting = Digesting(spool)
+        self.warm = Warm(spool, self._underway, self._partitions, self._now)
         self._leasing = Leasing(spool, incidents, self._fetching, self._digesting)
         self._sweeping = asyncio.create_task(self._partitions.sweep(), name="partition sweep")
 
@@ -300,6 +302,7 @@ class Cache:
         await self._fetching.close()
         running = [self._sweeping] if self._doubting is None else [self._sweeping, self._doubting]
         await asyncio.gather(*running, return_exceptions=True)
+        await self.warm.close()
         await self._partitions.close()
         await self._digesting.close()
 

@@ -114,6 +114,7 @@ class Fetching:
     def _enter(self, wanted: Wanted, fill: Fill) -> None:
         self._causes[fill] = wanted
         self.underway.enter_fill(fill)
+        self._spool.epochs.bump(fill.entry.target)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -86,6 +86,13 @@ class Partitions:
         self._seen.add(partition)
         self._census.note_use(partition)
 
+    def is_in_use(self, partition: bytes) -> bool:
+        """Would it be entered without waiting for anything?  Then the use is noted."""
+        in_use = partition in self._seen and partition not in self._ending
+        if in_use:
+            self.note_use(partition)
+        return in_use
+
     def admit(self, partition: bytes, client: str) -> bool:
         """May something be stored for these credentials, which the client at this address sent?"""
         return self._census.admit(partition, client)

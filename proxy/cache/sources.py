@@ -64,6 +64,7 @@ class Complete:
     provisional = False
 
     def __init__(self, entry: Entry, body: Body) -> None:
+        self.entry = entry
         self.label = entry.label
         self.representation = replace(entry.stored.representation, digest=entry.digest)
         self.file: Body | None = body

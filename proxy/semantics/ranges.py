@@ -156,3 +156,30 @@ def _overlaps(slices: Sequence[Slice]) -> int:
         overlaps += each.start < stop
         stop = max(stop, each.stop)
     return overlaps
+
+
+def read_slice(spec: bytes, complete_length: int) -> tuple[int, int] | None:
+    """Start and stop of the slice that one int-range or suffix-range selects, as `parse_range` and `resolve` have it.
+
+    None for a set, for what is no range or selects nothing: those have their reasons there.
+    """
+    first, dash, last = spec.partition(b"-")
+    if not dash or len(spec) > _SHORT:
+        return None
+    stop = complete_length
+    if last.isdigit():
+        if not first:
+            start = max(complete_length - int(last), 0)
+        elif first.isdigit():
+            start, stop = int(first), min(int(last) + 1, complete_length)
+        else:
+            return None
+    elif not last and first.isdigit():
+        start = int(first)
+    else:
+        return None
+    return (start, stop) if start < stop else None
+
+
+_SHORT: Final = 32
+"""Bytes of two positions in any file, and of those that need no second look."""

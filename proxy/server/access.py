@@ -6,12 +6,14 @@ from http import HTTPStatus
 
 from multidict import CIMultiDict
 
-from proxy.errors import AdapterError, OnlyIfCached, OriginError
+from proxy.cache.warm import Record
+from proxy.errors import AdapterError, OnlyIfCached, OriginError, SpoolError
 from proxy.incidents import Incidents
 from proxy.semantics.cache_status import CacheStatus, render
 from proxy.semantics.cors import Cors, add_cors
 from proxy.semantics.fields import joined
 from proxy.semantics.request import ClientRequest
+from proxy.semantics.shape import Shape
 from proxy.server.exchange import Exchange
 from proxy.server.lines import Line, Lines
 from proxy.server.metrics import Metrics
@@ -134,6 +136,53 @@ class Access:
                 user_agent=raw.headers.get("User-Agent"),
             )
         )
+
+    def record_warm(
+        self,
+        client: str,
+        record: Record,
+        shape: Shape,
+        asked: bytes | None,
+        status: int,
+        begun: float,
+        size: int,
+        error: BaseException | None = None,
+    ) -> None:
+        """The same for a GET that the warm lane has answered; `error` is what cut the answer short."""
+        seconds = time.monotonic() - begun
+        answers, reason, aborted = record.answers, None, None
+        route = answers.route
+        self._metrics.count((route, "GET", status, "hit"), size, seconds)
+        self._metrics.lane_requests += 1
+        if error is not None:
+            reason, aborted = self._why_cut(route, answers.origin, error), True
+            self._metrics.failures.labels(route, reason).inc()
+        if not self._log:
+            return
+        told = None if asked is None else f"bytes={asked.decode()}"
+        # fmt: off
+        self.lines.note(
+            Line._make((
+                time.time(), client, "GET", answers.target, "HTTP/1.1", record.about.host, status, size, told, None,
+                round(seconds, 6), "hit", None, route, reason, None, aborted, shape.referer, shape.user_agent,
+            ))
+        )
+        # fmt: on
+
+    def _why_cut(self, route: str, origin: str, error: BaseException) -> str:
+        visit = Visit(route=route, origin=origin)
+        match error:
+            case AdapterError():
+                self.failed(visit, error)
+            case TimeoutError():
+                visit.reason = "send-timeout"
+            case ConnectionError():
+                visit.reason = "client-gone"
+            case OSError():
+                self.failed(visit, SpoolError(f"cannot send from the spool: {error.strerror}"))
+            case _:
+                visit.reason = "stopped"
+        return visit.reason
 
 
 def _cache_word(status: CacheStatus | None) -> str:

@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 from proxy.cache.cache import Cache
 from proxy.cache.lease import Lease
 from proxy.cache.wanted import Wanted
+from proxy.cache.warm import AGE, TTL, Answers, frozen
 from proxy.errors import SpoolError, Unconfirmed
 from proxy.origin import Origin
 from proxy.routes import Route, Routed
@@ -30,7 +31,9 @@ from proxy.semantics.ranges import Ignored, RangeLimits, Slice, parse_range
 from proxy.semantics.request import ClientRequest
 from proxy.server.access import Access, Visit
 from proxy.server.delivery import deliver
-from proxy.server.exchange import Exchange
+from proxy.server.exchange import Exchange, answer_head
+from proxy.server.reading import first_lines
+from proxy.spool.epochs import Epoch
 
 ATTEMPTS = 3
 """How often an answer is begun anew, because the object has changed, or was lost, before its head was out."""
@@ -68,11 +71,13 @@ class Adapting:
         """Raises AdapterError, ConnectionError, TimeoutError."""
         wanted = replace(self._wanted(request, routed), interim=exchange.interim, forwarded=visit.forwarded)
         visit.key = wanted.shared_key.text if self._cache_status_key else None
+        epoch = self._cache.warm.epoch(wanted)
         successor: Lease | None = None
         for attempt in range(ATTEMPTS):
             lease = successor or await self._cache.acquire(wanted)
             try:
                 await self._answer_from(lease, exchange, visit, request, routed)
+                self._keep_warm(lease, exchange, visit, wanted, routed, epoch)
                 return
             except (Unconfirmed, SpoolError) as error:
                 if exchange.started or attempt == ATTEMPTS - 1:
@@ -102,6 +107,40 @@ class Adapting:
         visit.ignored_range(response.range_ignored)
         fields = self._fields(response, lease, request, routed, visit)
         await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))
+
+    def _keep_warm(
+        self, lease: Lease, exchange: Exchange, visit: Visit, wanted: Wanted, routed: Routed, epoch: Epoch
+    ) -> None:
+        """So that the next who asks for the object is answered by the warm lane, if that may be."""
+        request, route = wanted.request, routed.route
+        key = first_lines(exchange.request)
+        plain = request.method == "GET" and request.scheme == "http" and route.limits.max_ranges > 0
+        if key is None or not plain or self._server_timing or forward.is_trusted(request.peer, self._trusted):
+            return
+
+        def answers(about: ClientRequest) -> Answers | None:
+            status = replace(lease.status, ttl=TTL)
+            timeless = replace(lease, age=AGE, status=status)
+            told = Visit(status=status, key=visit.key)
+
+            def head(**fields: str) -> bytes:
+                asked = replace(about, fields=CIMultiDict(fields))
+                response = _plan(lease, asked, routed, None)
+                sent = self._fields(response, timeless, asked, routed, told)
+                return answer_head(response.status, sent, response.length)
+
+            by_site = route.cors is not None and "*" not in route.cors.allow_origins
+            return frozen(
+                exchange.request.raw_path,
+                route=route.name,
+                origin=route.origin,
+                by_site=by_site,
+                whole=head(),
+                partial=head(Range="bytes=0-0"),
+                not_modified=head(**{"If-None-Match": "*"}),
+            )
+
+        self._cache.warm.keep(key, wanted, lease, epoch, answers)
 
     async def invalidate(self, request: ClientRequest, routed: Routed) -> None:
         """`request` has changed something: forget what a GET of its target, here `routed`, was answered with."""

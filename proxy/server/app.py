@@ -35,6 +35,7 @@ from proxy.server.exchange import Exchange
 from proxy.server.handler import Handler
 from proxy.server.metrics import Metrics
 from proxy.server.purging import Purging
+from proxy.server.warm import Lane
 from proxy.spool.scrub import Scrub
 from proxy.spool.spool import Spool
 
@@ -191,12 +192,23 @@ def _public_side(
         cache_status_key=server.cache_status_key,
     )
     purging = Purging(routes, cache, access, registry, allowed=server.purge_from)
+    max_head = server.limits.head_size or 4 * server.max_header_size
+    lane = Lane(
+        cache.warm,
+        access,
+        trusted=server.trusted_proxies,
+        send_idle=server.timeouts.send_idle,
+        send_rate=server.limits.send_rate,
+        longest=min(max_head, server.max_header_size),
+        fields=server.limits.fields,
+    )
     handler = Handler(
         routes,
         origins,
         adapting,
         purging,
         access,
+        lane,
         name=server.name,
         trusted=server.trusted_proxies,
         send_idle=server.timeouts.send_idle,
@@ -224,9 +236,10 @@ def _public_side(
         name=server.name,
         on_refusal=refused,
         on_timeout=entrance.note_timeout,
+        lane=lane,
         keepalive_timeout=server.timeouts.keep_alive,
         head=server.timeouts.head,
-        max_head=server.limits.head_size or 4 * server.max_header_size,
+        max_head=max_head,
         max_line_size=server.max_header_size,
         max_field_size=server.max_header_size,
         max_headers=server.limits.fields,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -23,6 +23,8 @@ from proxy.semantics.cache_status import CacheStatus, render
 from proxy.server.exchange import Exchange
 from proxy.server.limits import Place
 from proxy.server.parsing import AnyMethodParser, HeadTooLarge, HeadTooSlow, RequestParser
+from proxy.server.sending import Sending
+from proxy.server.warm import Lane
 
 REFUSAL_TIMEOUT = 5.0
 """Seconds that a client has to take a refusal."""
@@ -50,6 +52,8 @@ class Connection(RequestHandler):
     a head of more than `max_head` bytes.  One that is not there after `head` seconds gets 408.
     """
 
+    _parser: Any  # a RequestParser, until the connection is lost
+
     def __init__(
         self,
         listener: "Listener",
@@ -76,6 +80,9 @@ class Connection(RequestHandler):
         self._head = head
         self._head_due: asyncio.TimerHandle | None = None
         self._rest: Watch | None = None
+        self._lane = listener.lane
+        self.client = ""
+        self.sending: Sending | None = None
         self._lingering: asyncio.Future[None] | None = None
 
         def make_slow() -> AnyMethodParser:
@@ -91,20 +98,22 @@ class Connection(RequestHandler):
                 max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
             )
 
-        assert self._parser is not None
         # aiohttp drops it with the connection: whoever keeps another reference keeps both.
-        self._parser = RequestParser(  # type: ignore[assignment]  # all it needs
-            cast("Any", self._parser), make_slow, max_head=max_head, on_head=self._time_head
-        )
+        self._parser = RequestParser(self._parser, make_slow, max_head=max_head, on_head=self._time_head)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         transport.max_size = READ_SIZE  # type: ignore[attr-defined]  # asyncio's own; else four times that
         self._time_head(True)
+        self.client = "" if self._lane is None else self._lane.address(transport) or ""
+        if not self.client:
+            self._lane = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._place.leave()
         self._time_head(False)
+        if self.sending is not None:
+            self.sending.end(exc or ConnectionResetError("the client is gone"))
         if self._rest is not None:
             self._rest.stop()
         super().connection_lost(exc)
@@ -115,7 +124,34 @@ class Connection(RequestHandler):
         super().close()
         if self._lingering is not None:
             self._lingering.cancel()
-        if idle and self.transport is not None:
+        if idle and self.transport is not None and self.sending is None:
+            self.transport.close()
+
+    # The warm lane
+
+    def data_received(self, data: bytes) -> None:
+        """The lane has it if aiohttp waits for a request, and nothing lies between here and the client."""
+        lane, waiter, transport = self._lane, self._waiter, self.transport
+        if (
+            lane is None
+            or waiter is None
+            or waiter.done()
+            or self._close
+            or self._force_close
+            or self._upgraded
+            or transport is None
+            or self.sending is not None
+            or not self._parser.is_clean
+            or transport.get_write_buffer_size()
+            or not lane.take(self, data)
+        ):
+            super().data_received(data)
+
+    def passed_by(self) -> None:
+        """The lane has answered a request, or begun to."""
+        self._parser.pass_by()
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._close and self.sending is None and self.transport is not None:
             self.transport.close()
 
     # Limits of time
@@ -129,7 +165,7 @@ class Connection(RequestHandler):
         """It has taken too long: 408, behind the answers that are due before; nothing, if nothing has come."""
         self._head_due = None
         self._on_timeout("head")
-        parser = cast("RequestParser", self._parser)
+        parser = self._parser
         if parser.head_bytes:
             parser.fail(HeadTooSlow("the head did not come in time"))
             self.data_received(b"")
@@ -137,6 +173,8 @@ class Connection(RequestHandler):
             self.force_close()
 
     def _process_keepalive(self) -> None:
+        if self.sending is not None:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         was_open = not self._force_close
         super()._process_keepalive()
         if was_open and self._force_close:
@@ -260,12 +298,14 @@ class Listener(web.Server):
         name: str,
         on_refusal: OnRefusal,
         on_timeout: OnTimeout,
+        lane: Lane | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(handler, handler_cancellation=True)
         self.name = name
         self.on_refusal = on_refusal
         self.on_timeout = on_timeout
+        self.lane = lane
         self._settings = settings
 
     def _make_request(

@@ -101,8 +101,7 @@ class Exchange:
             head["Connection"] = "close"
         elif self.request.version < (1, 1):
             head["Connection"] = "keep-alive"
-        phrase = _phrase(status) if reason is None else reason
-        self._head = serialize_head(f"HTTP/1.1 {status} {phrase}", head)
+        self._head = serialize_head(f"HTTP/1.1 {status} {phrase(status) if reason is None else reason}", head)
         if "Transfer-Encoding" in head:
             await self._flush_head()
             self._writer.enable_chunking()
@@ -263,7 +262,16 @@ class Exchange:
         """Nothing is left to write."""
 
 
-def _phrase(status: int) -> str:
+def answer_head(status: int, fields: Fields, length: int | None) -> bytes:
+    """What `Exchange.start` writes to a client of HTTP/1.1 that may go on, where `fields` have a Date."""
+    head = CIMultiDict(fields)
+    if length is not None:
+        head["Content-Length"] = str(length)
+    return serialize_head(f"HTTP/1.1 {status} {phrase(status)}", head)
+
+
+def phrase(status: int) -> str:
+    """The usual reason phrase."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -27,6 +28,7 @@ from proxy.server.invalidation import changed, changes
 from proxy.server.purging import Purging
 from proxy.server.reading import read_request
 from proxy.server.relay import Relay
+from proxy.server.warm import Lane
 
 _log = structlog.stdlib.get_logger("server")
 
@@ -41,6 +43,7 @@ class Handler:
         adapting: Adapting,
         purging: Purging,
         access: Access,
+        lane: Lane,
         *,
         name: str,
         trusted: Sequence[Network],
@@ -52,6 +55,7 @@ class Handler:
         self._adapting = adapting
         self._purging = purging
         self._access = access
+        self._lane = lane
         self._name = name
         self._trusted = trusted
         self._send_idle = send_idle
@@ -60,13 +64,14 @@ class Handler:
         self._ending = asyncio.Event()
 
     @property
-    def running(self) -> frozenset[asyncio.Task[object]]:
+    def running(self) -> frozenset[asyncio.Future[Any]]:
         """The requests that are being answered."""
-        return frozenset(self._running)
+        return frozenset(self._running) | self._lane.sendings
 
     def drain(self) -> None:
         """From now on, each answer is the last on its connection.  Tunnels, which have no answer to finish, end."""
         self._ending.set()
+        self._lane.drain()
         for exchange in self._running.values():
             exchange.keep_alive = False
 

@@ -29,6 +29,8 @@ class Metrics(Collector):
         self._requests: defaultdict[Labels, int] = defaultdict(int)
         self._sizes: defaultdict[str, int] = defaultdict(int)
         self._latencies: dict[str, list[float]] = {}  # requests in each bucket, and all their seconds
+        self.lane_requests = 0
+        """Those of the requests that the warm lane has answered."""
         registry.register(self)
         self.failures = Counter(
             "range_adapter_failures",
@@ -80,6 +82,11 @@ class Metrics(Collector):
         for (route, method, status, cache), number in self._requests.items():
             requests.add_metric((route, method, str(status), cache), number)
         yield requests
+        yield CounterMetricFamily(
+            "range_adapter_warm_lane_requests",
+            "Of these requests, the ones that were answered from a warm record, past the HTTP parser.",
+            value=self.lane_requests,
+        )
         sizes = CounterMetricFamily(
             "range_adapter_response_bytes", "Body bytes sent to clients.", labels=("route",)
         )

@@ -72,6 +72,7 @@ class RequestParser:
         self._between = True
         self._is_timed = True
         self._is_over = False
+        self._had_body = False
         self._fault: HttpProcessingError | None = None
         self.head_bytes = 0
         """Received of a head whose end has not come."""
@@ -79,6 +80,17 @@ class RequestParser:
     def fail(self, fault: HttpProcessingError) -> None:
         """Raise this the next time, as if it had been received."""
         self._fault = fault
+
+    @property
+    def is_clean(self) -> bool:
+        """Does a head begin here for sure, and has there never been anything but whole heads without a body?"""
+        return self._between and not self._had_body
+
+    def pass_by(self) -> None:
+        """A whole head was taken by somebody else."""
+        if self._is_timed:
+            self._is_timed = False
+            self._on_head(False)
 
     def feed_data(self, data: bytes) -> Parsed:
         """Raises HttpProcessingError for what is no request; a body that becomes malformed fails its reader too."""
@@ -99,6 +111,7 @@ class RequestParser:
             raise
         if messages:
             self._payload = messages[-1][1]
+            self._had_body = self._had_body or any(payload is not EMPTY_PAYLOAD for _, payload in messages)
         self._between = len(messages) == 1 and self._payload.is_eof() and data.endswith(b"\r\n\r\n")
         return parsed
 

@@ -53,6 +53,14 @@ def read_request(request: web.BaseRequest, trusted: Sequence[Network]) -> Client
     )
 
 
+def first_lines(request: web.BaseRequest) -> bytes | None:
+    """A request's first line and Host, as browsers begin with them; None where it has no Host."""
+    host = request.headers.get("Host")
+    if host is None:
+        return None
+    return f"{request.method} {request.raw_path} HTTP/1.1\r\nHost: {host}".encode("utf-8", "surrogateescape")
+
+
 def _check_framing(request: web.BaseRequest) -> None:
     """Where a body ends must be beyond doubt (section 6.1)."""
     if request.version.major != 1:

@@ -10,7 +10,7 @@ from proxy.errors import SpoolError
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
 
-IDLE = 256
+IDLE = 1024
 """Bodies kept open although nobody reads them just now: the bound of descriptors that are not some client's."""
 
 
@@ -49,6 +49,11 @@ class Bodies:
         """Does anyone read it, or is about to?"""
         return generation in self._busy or generation in self._opening
 
+    def note_use(self, generation: str) -> None:
+        """Somebody reads it without taking it."""
+        if generation in self._idle:
+            self._idle.move_to_end(generation)
+
     async def take(self, entry: Entry) -> Body:
         """The entry's body, held once for the caller.  Raises what `opener` raises."""
         while (body := self._take(entry.generation)) is None:
@@ -60,13 +65,8 @@ class Bodies:
         return body
 
     def _take(self, generation: str) -> Body | None:
-        body = self._busy.get(generation)
-        if body is None:
-            body = self._idle.pop(generation, None)
-            if body is None:
-                return None
-            self._busy[generation] = body
-        return body.hold()
+        body = self._busy.get(generation) or self._idle.get(generation)
+        return None if body is None else body.hold()
 
     async def _open(self, entry: Entry) -> None:
         generation, me = entry.generation, asyncio.current_task()
@@ -88,10 +88,14 @@ class Bodies:
         if generation in self._busy or generation in self._idle:
             body.release()  # somebody was faster
             return
-        body.kept(partial(self._set_idle, generation, body))
+        body.kept(partial(self._set_busy, generation, body), partial(self._set_idle, generation, body))
         self._busy[generation] = body
         if not body.shared:
             self._set_idle(generation, body)
+
+    def _set_busy(self, generation: str, body: Body) -> None:
+        del self._idle[generation]
+        self._busy[generation] = body
 
     def _set_idle(self, generation: str, body: Body) -> None:
         del self._busy[generation]
@@ -104,7 +108,7 @@ class Bodies:
         self._opening.pop(generation, None)
         body = self._busy.pop(generation, None) or self._idle.pop(generation, None)
         if body is not None:
-            body.kept(None)
+            body.kept()
         return body
 
     def condemn(self, generation: str) -> None:
@@ -135,7 +139,7 @@ class Bodies:
 
     def _close_oldest(self) -> None:
         _, oldest = self._idle.popitem(last=False)
-        oldest.kept(None)
+        oldest.kept()
         oldest.release()
 
 

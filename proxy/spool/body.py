@@ -36,6 +36,7 @@ class Body:
         self._broken = False
         self._condemned = False
         self._on_idle: Callable[[], None] | None = None
+        self._on_use: Callable[[], None] | None = None
         self._unlinked = False
         self._on_gone: Callable[[], None] = _nothing
 
@@ -46,6 +47,11 @@ class Body:
     def shared(self) -> bool:
         """Does anyone beside its keeper hold it?"""
         return self._holders > 1
+
+    @property
+    def is_open(self) -> bool:
+        """Does anyone hold it, its keeper at least?"""
+        return self._holders > 0
 
     @property
     def size(self) -> int:
@@ -75,6 +81,8 @@ class Body:
     def hold(self) -> "Body":
         assert self._holders > 0, "a closed body cannot be held again"
         self._holders += 1
+        if self._holders == 2 and self._on_use is not None:
+            self._on_use()
         return self
 
     def release(self) -> None:
@@ -89,9 +97,13 @@ class Body:
         elif self._holders == 0:
             calls.close(self._fd)
 
-    def kept(self, on_idle: Callable[[], None] | None) -> None:
-        """Its maker keeps it open: `on_idle` is called whenever nobody else holds it any more."""
-        self._on_idle = on_idle
+    def kept(
+        self, on_use: Callable[[], None] | None = None, on_idle: Callable[[], None] | None = None
+    ) -> None:
+        """Its maker keeps it open: `on_use` is called whenever somebody else holds it, too, and `on_idle` when nobody
+        does any more.
+        """
+        self._on_use, self._on_idle = on_use, on_idle
 
     def unlinked(self, on_gone: Callable[[], None] = _nothing) -> None:
         """The file has lost its name: `on_gone` is called once the last holder has let go and the room is free."""

@@ -47,6 +47,8 @@ class Catalogue:
         self._ended: set[bytes] = set()
         self._clock = _Clock(shelf.last_use)
         self._used: dict[str, int] = {}
+        self.used_lately: set[str] = set()
+        """Generations that somebody has read again who had noted a use a moment before; the time is seen to later."""
         self._touching: asyncio.TimerHandle | None = None
 
     def lookup(self, key: bytes) -> tuple[Entry, ...]:
@@ -171,6 +173,7 @@ class Catalogue:
         self._forget(*keys)
         for name in names:
             self._used.pop(name, None)
+            self.used_lately.discard(name)
         try:
             removed = await self._on_shelf(self._shelf.remove, list(names))
         except SpoolError:
@@ -236,12 +239,18 @@ class Catalogue:
 
     def _write_uses(self) -> None:
         self._touching = None
-        used, self._used = self._used, {}
-        self._thread.submit(self._shelf.touch, used)  # if that fails, nobody shall lose sleep over it
+        self._thread.submit(
+            self._shelf.touch, self._take_uses()
+        )  # if that fails, nobody shall lose sleep over it
 
     async def _touch(self) -> None:
+        await self._on_shelf(self._shelf.touch, self._take_uses())
+
+    def _take_uses(self) -> dict[str, int]:
         used, self._used = self._used, {}
-        await self._on_shelf(self._shelf.touch, used)
+        used.update(dict.fromkeys(self.used_lately, self._clock()))
+        self.used_lately.clear()
+        return used
 
     async def sweep(self) -> AsyncIterator[Adopted]:
         """Make index and disk agree, after an end that was no orderly one; tells of what was found.

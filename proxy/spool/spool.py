@@ -54,9 +54,9 @@ class Spool:
         self.max_object_size = max_object_size
         self.room = room
         self.epochs = epochs
-        """They change with what is found, and with what is known of it."""
         self._shelf = shelf
         self._catalogue = Catalogue(shelf, self.failed, epochs)
+        self.used_lately = self._catalogue.used_lately
         self._disk = ThreadPoolExecutor(DISK_THREADS, "spool-disk")
         self._bodies = Bodies(self._open_file)
         self._guard = Guard()
@@ -150,6 +150,18 @@ class Spool:
             await self._check(entry, body)
         self._catalogue.note_use(entry.generation)
         return body
+
+    def use(self, entry: Entry, body: Body) -> bool:
+        """Somebody reads a body that is open already, if it is what was stored, as its file's size and time tell."""
+        if not (body.intact(entry.length) and self._guard.trusts(entry, body)):
+            return False
+        self._catalogue.note_use(entry.generation)
+        self._bodies.note_use(entry.generation)
+        return True
+
+    async def has_others(self, entry: Entry) -> bool:
+        """Is something else of its target stored: a variant, or for a credential?  Raises SpoolError."""
+        return any(each != Candidate.of(entry) for each in await self._catalogue.of_target(entry.target))
 
     async def _check(self, entry: Entry, body: Body) -> None:
         """Somebody has written to the file.  Raises SpoolError where that was not what lay there."""

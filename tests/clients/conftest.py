@@ -10,6 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from proxy.server.lines import Line
+from tests.access_log import access_log
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 
@@ -25,6 +27,7 @@ class Site:
     def __init__(self, origin: ScriptedOrigin, adapter: Adapter, events: list[EventDict]) -> None:
         self.origin = origin
         self.root = adapter.url.rstrip("/")
+        self._lines = adapter.service._handler._access.lines
         self._events = events
 
     def serve(self, path: str, body: bytes, *, sized: bool = True, content_type: str | None = None) -> str:
@@ -36,6 +39,7 @@ class Site:
     @property
     def answered(self) -> list[EventDict]:
         """The access log's lines so far."""
+        self._lines.hand_over()
         return [event for event in self._events if event["event"] == "request"]
 
     @property
@@ -48,12 +52,16 @@ class Site:
         return [event for event in self._events if event["log_level"] not in {"debug", "info"}]
 
 
+def _event(line: Line) -> EventDict:
+    return {**line._asdict(), "event": "request", "log_level": "info"}
+
+
 @pytest.fixture
 async def site(
     origin: ScriptedOrigin, start_adapter: StartAdapter, caplog: pytest.LogCaptureFixture
 ) -> AsyncIterator[Site]:
     """Whatever a client does, it is no reason for the adapter to complain."""
-    with capture_logs() as events:
+    with capture_logs() as events, access_log(lambda line: events.append(_event(line))):
         site = Site(origin, await start_adapter(logging={"access": True}), events)
         yield site
     assert site.problems == []

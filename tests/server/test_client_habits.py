@@ -10,6 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict, WrappedLogger
 
+from proxy.server.lines import Line
+from tests.access_log import access_log
 from tests.conftest import Adapter, StartAdapter
 from tests.origin_script import Bell
 from tests.scripted_origin import Body, Head, OriginRequest, Script, ScriptedOrigin
@@ -54,7 +56,12 @@ class Log:
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
     """No client's habit is a reason to complain."""
     log = Log()
-    with capture_logs(processors=[log.ring]) as log.events:
+
+    def note(line: Line) -> None:
+        log.events.append({**line._asdict(), "event": "request", "log_level": "info"})
+        log.ring(None, "info", {})
+
+    with capture_logs(processors=[log.ring]) as log.events, access_log(note):
         yield log
     assert log.problems == []
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -46,7 +46,12 @@ def test_json_is_what_structlog_makes_of_it(
 
 
 def line(number: int) -> Line:
-    return Line(*(0.0, "::1", "GET", "/", "HTTP/1.1", "a", 200, number), *[None] * 2, 0.1, "hit", *[None] * 7)  # type: ignore[arg-type]
+    # fmt: off
+    return Line(
+        0.0, "::1", "GET", "/", "HTTP/1.1", "a", 200, number, None, None,
+        0.1, "hit", None, "all", None, None, None, None, None,
+    )
+    # fmt: on
 
 
 class Heard(logging.Handler):

@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from structlog.testing import capture_logs
 
 from proxy.config import parse
 from proxy.config.document import read_text
 from proxy.explain import explain
 from proxy.semantics.request import ClientRequest
+from proxy.server.lines import Line
+from tests.access_log import access_log
 from tests.admin.test_purging import ADMIN, is_hit, purge
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Head, OriginRequest, Script, ScriptedOrigin
@@ -259,14 +260,15 @@ async def test_where_nobody_may_purge_is_a_method_like_others(
 
 
 async def test_a_purge_has_its_line(start_adapter: StartAdapter) -> None:
-    adapter = await start_adapter(server=HERE, logging={"access": True})
-    with capture_logs() as lines:
+    lines: list[Line] = []
+    with access_log(lines.append):
+        adapter = await start_adapter(server=HERE, logging={"access": True})
         assert (await send_purge(adapter, "/film.mp4")).status == 200
         await send_purge(adapter, "/film.mp4", Soft_Purge="2")
         await until(lambda: len(lines) == 2)
-    told = [(line["method"], line["target"], line["status"], line["reason"]) for line in lines]
+    told = [(line.method, line.target, line.status, line.reason) for line in lines]
     assert told == [("PURGE", "/film.mp4", 200, None), ("PURGE", "/film.mp4", 400, "bad-soft-purge")]
-    assert lines[0]["route"] == "all"
+    assert lines[0].route == "all"
 
 
 # --- explain --------------------------------------------------------------------------------------

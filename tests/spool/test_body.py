@@ -71,15 +71,15 @@ async def test_each_hold_is_released_once(fd: int, disk: ThreadPoolExecutor) -> 
 
 
 async def test_its_keeper_hears_when_it_is_idle(fd: int, disk: ThreadPoolExecutor) -> None:
-    body, idle = Body(fd, disk), []
-    body.kept(lambda: idle.append(1))
+    body, heard = Body(fd, disk), list[str]()
+    body.kept(lambda: heard.append("used"), lambda: heard.append("idle"))
     body.hold()
     body.hold()
     body.release()
-    assert not idle
+    assert heard == ["used"]
     body.release()
-    assert idle == [1]
-    body.kept(None)
+    assert heard == ["used", "idle"]
+    body.kept()
     body.release()
 
 

@@ -433,7 +433,7 @@ async def test_what_is_retracted_while_it_is_sealed_replaces_nothing(
 
 
 @pytest.mark.parametrize(
-    ("limit", "idle", "unfinished"), [(65536, 256, 64), (256, 32, 16), (resource.RLIM_INFINITY, 256, 64)]
+    ("limit", "idle", "unfinished"), [(65536, 1024, 64), (256, 32, 16), (resource.RLIM_INFINITY, 1024, 64)]
 )
 async def test_what_it_keeps_open_for_nobody_is_bounded_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, idle: int, unfinished: int

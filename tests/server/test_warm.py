@@ -1,0 +1,447 @@
+"""The warm lane's rules, each on raw sockets: when it acts, what it leaves alone, and how its answers end."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.server import sending
+from proxy.server.connection import Connection
+from tests.conftest import Adapter, StartAdapter
+from tests.scripted_origin import ScriptedOrigin
+from tests.server.lanes import lane_of, listener_of, served
+from tests.spool.objects import pattern
+from tests.together import busy, settled, until
+from tests.wire import Response, Truncated, Wire
+
+FILM = pattern(300_000)
+LARGE = pattern(9 << 20)
+HEAD = b"GET /film.mp4 HTTP/1.1\r\nHost: films.example\r\nRange: bytes=5-9\r\n\r\n"
+TAGS = {"ETag": '"v1"', "Last-Modified": "Sun, 06 Nov 1994 08:49:37 GMT", "Cache-Control": "max-age=3600"}
+
+
+@pytest.fixture
+async def film(adapter: Adapter, origin: ScriptedOrigin) -> Adapter:
+    """An adapter whose lane knows the film."""
+    origin.serve("/film.mp4", FILM, headers=TAGS)
+    await warm_up(adapter, origin, "/film.mp4")
+    return adapter
+
+
+async def warm_up(adapter: Adapter, origin: ScriptedOrigin, target: str) -> None:
+    async with adapter.wire() as wire:
+        await get(wire, target)
+        await settled(adapter, origin)
+        await get(wire, target)
+        await until(lambda: len(lane_of(adapter)._warm) > 0)
+        before = served(adapter)
+        await get(wire, target)
+    assert served(adapter) == before + 1, "the lane does not act at all"
+
+
+async def get(wire: Wire, target: str, **fields: str) -> Response:
+    return await wire.get(target, [("Host", "films.example")], **fields)
+
+
+@asynccontextmanager
+async def by_lane(adapter: Adapter, count: int) -> AsyncIterator[None]:
+    """So many answers come by the lane."""
+    before = served(adapter)
+    yield
+    assert served(adapter) - before == count
+
+
+# --- What it takes ---------------------------------------------------------------------------------
+
+
+async def test_a_slice(film: Adapter) -> None:
+    async with by_lane(film, 1), film.wire() as wire:
+        await wire.send(HEAD)
+        response = await wire.response()
+        assert (response.status, response.body) == (206, FILM[5:10])
+        assert response.fields["Content-Range"] == "bytes 5-9/300000"
+        assert response.cache_status.startswith("range-adapter;hit;ttl=")
+
+
+async def test_a_condition_and_a_whole_object(film: Adapter) -> None:
+    async with by_lane(film, 4), film.wire() as wire:
+        assert (await get(wire, "/film.mp4", If_None_Match='"v1"')).status == 304
+        assert (await get(wire, "/film.mp4", If_Modified_Since=TAGS["Last-Modified"])).status == 304
+        assert (await get(wire, "/film.mp4", If_None_Match='"v2"')).body == FILM
+        assert (await get(wire, "/film.mp4", If_Range='"v2"', Range="bytes=0-1")).body == FILM
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("bytes=0-0", FILM[:1]),
+        ("bytes=299999-", FILM[-1:]),
+        ("bytes=-7", FILM[-7:]),
+        ("bytes=0-", FILM),
+        ("bytes=-999999", FILM),
+        ("bytes=100-999999", FILM[100:]),
+        ("bytes=1000-230000", FILM[1000:230_001]),
+    ],
+)
+async def test_one_range(film: Adapter, value: str, expected: bytes) -> None:
+    async with by_lane(film, 1), film.wire() as wire:
+        response = await get(wire, "/film.mp4", Range=value)
+        assert (response.status, response.body) == (206, expected)
+
+
+@pytest.mark.parametrize(
+    "piece", ["bytes=300000-", "bytes=9-5", "bytes=0-1,5-6", "bytes=-0", "items=0-1", "bytes=-"]
+)
+async def test_other_ranges_go_the_long_way(film: Adapter, piece: str) -> None:
+    async with by_lane(film, 0), film.wire() as wire:
+        assert (await get(wire, "/film.mp4", Range=piece)).status in {200, 206, 416}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Authorization": "Basic YTpi"},
+        {"Cache-Control": "max-age=0"},
+        {"Pragma": "no-cache"},
+        {"Connection": "close"},
+        {"Content-Length": "0"},
+        {"Expect": "100-continue"},
+        {"Want-Repr-Digest": "sha-256=3"},
+        {"X_Odd": "1"},
+        {"range": "bytes=0-1"},
+        {"If-Match": '"v2"'},
+    ],
+)
+async def test_what_may_change_the_answer_goes_the_long_way(film: Adapter, fields: dict[str, str]) -> None:
+    async with by_lane(film, 0), film.wire() as wire:
+        await wire.request("GET", "/film.mp4", [("Host", "films.example"), *fields.items()])
+        await wire.response_head()
+
+
+async def test_no_field_twice(film: Adapter) -> None:
+    async with by_lane(film, 0), film.wire() as wire:
+        for name, value in (("Range", "bytes=0-1"), ("If-None-Match", '"v1"'), ("X-A", "1")):
+            await wire.request("GET", "/film.mp4", [("Host", "films.example"), (name, value), (name, value)])
+            await wire.response()
+
+
+async def test_http_1_0_and_other_methods(film: Adapter) -> None:
+    async with by_lane(film, 0), film.wire() as wire:
+        assert (await wire.head("/film.mp4", [("Host", "films.example")])).fields[
+            "Content-Length"
+        ] == "300000"
+        await wire.request("GET", "/film.mp4", [("Host", "films.example")], version="HTTP/1.0")
+        assert (await wire.response()).fields["Connection"] == "close"
+
+
+# --- Where a request begins ------------------------------------------------------------------------
+
+
+async def test_a_head_split_anywhere(film: Adapter) -> None:
+    async with by_lane(film, 0):
+        for at in range(1, len(HEAD), 3):
+            async with film.wire() as wire:
+                await wire.send(HEAD[:at])
+                await until(lambda: any(_received(each) for each in listener_of(film).connections))
+                await wire.send(HEAD[at:])
+                assert (await wire.response()).body == FILM[5:10]
+
+
+def _received(connection: Any) -> bool:
+    assert isinstance(connection, Connection)
+    return bool(connection._parser.head_bytes)
+
+
+async def test_after_a_split_head_it_acts_again(film: Adapter) -> None:
+    async with film.wire() as wire:
+        await wire.send(HEAD[:20])
+        await until(lambda: any(_received(each) for each in listener_of(film).connections))
+        await wire.send(HEAD[20:])
+        await wire.response()
+        async with by_lane(film, 1):
+            await wire.send(HEAD)
+            assert (await wire.response()).body == FILM[5:10]
+
+
+async def test_a_body_that_looks_like_a_request(film: Adapter, origin: ScriptedOrigin) -> None:
+    origin.serve("/post", b"posted")
+    async with by_lane(film, 0), film.wire() as wire:
+        await wire.send(
+            b"POST /post HTTP/1.1\r\nHost: films.example\r\nContent-Length: %d\r\n\r\n" % len(HEAD)
+        )
+        await origin.requested("/post")
+        await wire.send(HEAD)
+        assert (await wire.response()).body == b"posted"
+        await wire.send(HEAD)
+        assert (await wire.response()).body == FILM[5:10], (
+            "the long way, for the rest of the connection's life"
+        )
+
+
+async def test_a_body_in_one_piece_with_its_head(film: Adapter, origin: ScriptedOrigin) -> None:
+    origin.serve("/post", b"posted")
+    async with by_lane(film, 0), film.wire() as wire:
+        head = b"POST /post HTTP/1.1\r\nHost: films.example\r\nContent-Length: %d\r\n\r\n" % len(HEAD)
+        await wire.send(head + HEAD)
+        assert (await wire.response()).body == b"posted"
+        await wire.send(HEAD)
+        assert (await wire.response()).body == FILM[5:10]
+
+
+@pytest.mark.parametrize("other", [HEAD, b"GET /missing HTTP/1.1\r\nHost: films.example\r\n\r\n"])
+@pytest.mark.parametrize("first", [True, False])
+async def test_pipelined_requests(film: Adapter, other: bytes, first: bool) -> None:
+    async with by_lane(film, 0), film.wire() as wire:
+        await wire.send(HEAD + other if first else other + HEAD)
+        answers = [await wire.response(), await wire.response()]
+        assert answers[not first].body == FILM[5:10]
+        assert answers[first].status == (206 if other is HEAD else 404)
+
+
+async def test_a_request_while_another_is_answered(film: Adapter, origin: ScriptedOrigin) -> None:
+    origin.serve("/slow", b"slow")
+    gate = origin.gate("/slow", None)
+    async with by_lane(film, 0), film.wire() as wire:
+        await wire.request("GET", "/slow", [("Host", "films.example")])
+        await gate.reached()
+        await wire.send(HEAD)
+        gate.open()
+        assert (await wire.response()).body == b"slow"
+        assert (await wire.response()).body == FILM[5:10]
+
+
+# --- What is sent while the socket takes no more ---------------------------------------------------
+
+
+@asynccontextmanager
+async def stuck(adapter: Adapter, origin: ScriptedOrigin) -> AsyncIterator[Wire]:
+    """A client that has asked for a large object, and takes only the head for now."""
+    origin.serve("/large.mp4", LARGE, headers=TAGS)
+    await warm_up(adapter, origin, "/large.mp4")
+    wire = adapter.wire()
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (wire.host, wire.port))
+    wire.reader, wire.writer = await asyncio.open_connection(sock=sock, limit=1 << 16)
+    try:
+        await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1-")
+        await until(lambda: bool(lane_of(adapter).sendings))
+        yield wire
+    finally:
+        wire.writer.transport.abort()
+
+
+async def taken(wire: Wire) -> bytes:
+    """The rest of the answer."""
+    return (await wire.response()).body
+
+
+async def test_a_second_request_waits_for_the_first_answer(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    async with stuck(adapter, origin) as wire:
+        await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=7-9")
+        assert adapter.service.in_progress == 1
+        assert await taken(wire) == LARGE[1:]
+        assert await taken(wire) == LARGE[7:10]
+    assert not lane_of(adapter).sendings
+
+
+async def test_the_keep_alive_timer_does_not_cut_it_off(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    adapter = await start_adapter(server={"timeouts": {"keep_alive": "300ms"}})
+    async with stuck(adapter, origin) as wire:
+        [connection] = [each for each in listener_of(adapter).connections if _sends(each)]
+        assert isinstance(connection, Connection)
+        for _ in range(2):
+            handle = connection._keepalive_handle
+            await until(lambda before=handle: connection._keepalive_handle is not before)  # type: ignore[misc]
+        assert await taken(wire) == LARGE[1:]
+        assert await asyncio.wait_for(wire.closed(), 5), "idle from then on"
+
+
+def _sends(connection: Any) -> bool:
+    return connection.sending is not None
+
+
+async def test_a_drain_lets_it_finish(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
+    adapter = await start_adapter(server={"timeouts": {"drain": "25s"}})
+    async with stuck(adapter, origin) as wire:
+        stopping = asyncio.create_task(adapter.service.stop())
+        await until(lambda: adapter.service.draining)
+        assert await taken(wire) == LARGE[1:]
+        assert await wire.closed()
+        await stopping
+
+
+async def test_a_drain_does_not_wait_for_ever(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
+    adapter = await start_adapter(server={"timeouts": {"drain": "100ms"}})
+    async with stuck(adapter, origin) as wire:
+        await asyncio.wait_for(adapter.service.stop(), 10)
+        with pytest.raises(Truncated):
+            await taken(wire)
+
+
+async def test_who_takes_nothing_is_reset(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
+    adapter = await start_adapter(server={"timeouts": {"send_idle": "200ms"}})
+    async with stuck(adapter, origin) as wire:
+        await busy(adapter, 0)
+        assert not listener_of(adapter).connections
+        with pytest.raises((Truncated, ConnectionError)):
+            await taken(wire)
+
+
+async def test_who_leaves_is_let_go(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    async with stuck(adapter, origin) as wire:
+        wire.writer.transport.abort()
+        await busy(adapter, 0)
+    await until(lambda: not adapter.service._cache.spool.being_read)
+
+
+async def test_the_loop_has_its_turn_after_a_mebibyte(
+    adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+    real = sending.send_some
+
+    def noted(sock: int, body: Any, start: int, stop: int, *, known: int = 0) -> tuple[int, sending.Pause]:
+        at, pause = real(sock, body, start, stop, known=known)
+        turns.append(at - start)
+        return at, pause
+
+    monkeypatch.setattr(sending, "send_some", noted)
+    async with stuck(adapter, origin) as wire:
+        assert await taken(wire) == LARGE[1:]
+    assert max(turns) <= 1 << 20
+
+
+async def test_what_is_not_in_the_page_cache_is_read_by_a_thread(
+    adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stuck(adapter, origin) as wire:
+        absent = iter([False, True] * 1000)
+        monkeypatch.setattr(sending, "is_resident", lambda *_: next(absent))
+        assert await taken(wire) == LARGE[1:]
+
+
+# --- Files that are not what they were -------------------------------------------------------------
+
+
+def body_file(adapter: Adapter) -> Path:
+    [path] = adapter.service._cache.spool.paths.objects.rglob("*.body")
+    return path
+
+
+async def test_a_file_that_becomes_shorter_in_mid_transfer(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    async with stuck(adapter, origin) as wire:
+        os.truncate(body_file(adapter), len(LARGE) - 1000)
+        with pytest.raises(Truncated):
+            await taken(wire)
+    assert not lane_of(adapter).sendings
+
+
+async def test_a_file_that_is_shorter_is_never_promised(film: Adapter, origin: ScriptedOrigin) -> None:
+    os.truncate(body_file(film), 100)
+    async with film.wire() as wire:
+        assert (await get(wire, "/film.mp4", Range="bytes=200-299")).body == FILM[200:300]
+    assert origin.count("/film.mp4") == 2
+
+
+# --- What ends a record ----------------------------------------------------------------------------
+
+
+async def test_a_purge_between_two_requests(film: Adapter, origin: ScriptedOrigin) -> None:
+    origin.serve("/film.mp4", FILM[::-1], headers={**TAGS, "ETag": '"v2"'})
+    async with film.wire() as wire:
+        async with by_lane(film, 1):
+            await wire.send(HEAD)
+            assert (await wire.response()).body == FILM[5:10]
+        async with film.wire() as other:
+            await other.request("PURGE", "/film.mp4", [("Host", "films.example")])
+            assert (await other.response()).status < 300
+        async with by_lane(film, 0):
+            await wire.send(HEAD)
+            assert (await wire.response()).body == FILM[::-1][5:10]
+
+
+async def test_an_unsafe_request_between_two(film: Adapter, origin: ScriptedOrigin) -> None:
+    async with film.wire() as wire:
+        await wire.request("POST", "/film.mp4", [("Host", "films.example")])
+        await wire.response()
+    async with by_lane(film, 0), film.wire() as wire:
+        await wire.send(HEAD)
+        await wire.response()
+
+
+async def test_freshness_ends(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
+    adapter = await start_adapter()
+    origin.serve("/film.mp4", FILM, headers={**TAGS, "Cache-Control": "max-age=3600"})
+    await warm_up(adapter, origin, "/film.mp4")
+    warm = lane_of(adapter)._warm
+    now = warm.clock()
+    async with adapter.wire() as wire:
+        for later, count in ((3000, 1), (3601, 0)):
+            warm.clock = lambda seconds=later: now + seconds  # type: ignore[misc]
+            for record in warm._records.values():
+                record.second = -1
+            async with by_lane(adapter, count):
+                await wire.send(HEAD)
+                assert (await wire.response()).body == FILM[5:10]
+
+
+async def test_a_replacement(film: Adapter, origin: ScriptedOrigin) -> None:
+    origin.serve("/film.mp4", FILM[::-1], headers={**TAGS, "ETag": '"v2"'})
+    async with film.wire() as wire:
+        assert (await get(wire, "/film.mp4", Cache_Control="no-cache")).body == FILM[::-1]
+        await settled(film, origin)
+        for count in (0, 1):
+            async with by_lane(film, count):
+                await wire.send(HEAD)
+                assert (await wire.response()).body == FILM[::-1][5:10]
+
+
+async def test_whose_cookies_have_something_of_their_own(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    """Once a credential has a copy, all requests go the long way, which knows whose it is."""
+    adapter = await start_adapter()
+    origin.serve("/film.mp4", FILM, headers=TAGS)
+    await warm_up(adapter, origin, "/film.mp4")
+    async with adapter.wire() as wire:
+        await get(wire, "/film.mp4", Cookie="session=1")
+        async with by_lane(adapter, 1):
+            assert (await get(wire, "/film.mp4", Cookie="session=1")).body == FILM
+        origin.serve("/film.mp4", FILM[::-1], headers={"ETag": '"mine"'})
+        await get(wire, "/film.mp4", Cookie="session=1", Cache_Control="no-cache")
+        await settled(adapter, origin, 2)
+        async with by_lane(adapter, 0):
+            await get(wire, "/film.mp4", Cookie="session=1")
+            assert (await get(wire, "/film.mp4", Cookie="session=2")).body == FILM
+
+
+# --- aiohttp ---------------------------------------------------------------------------------------
+
+
+async def test_aiohttp_has_what_the_lane_looks_at(film: Adapter) -> None:
+    """Private to aiohttp, which is pinned to a minor version: if one goes, this says which."""
+    async with film.wire() as wire:
+        await wire.send(HEAD)
+        await wire.response()
+        [connection] = listener_of(film).connections
+        for name in (
+            "_waiter",
+            "_close",
+            "_force_close",
+            "_upgraded",
+            "_next_keepalive_close_time",
+            "_keepalive_timeout",
+        ):
+            assert hasattr(connection, name), name
+        assert isinstance(connection, Connection)
+        assert connection._waiter is not None, "it waits in a future while it is idle"
+        assert connection._next_keepalive_close_time > asyncio.get_running_loop().time()
