@@ -14,6 +14,7 @@ Read it from the pure to the wired; each part imports only what stands above it:
     spool/         objects on the local disk and their index
     fill/          one fetch of one object into the spool, and those who follow it
     cache/         request -> Lease: reuse what is stored, join a fill, start one, compare, or pass
+    workers/       several processes on one port and one spool: one keeps it, the others ask that one
     server/        request -> lease -> plan -> delivery; and the relay for all that is not adapted
     admin/         health, metrics, status, purges
     demo/          a legacy origin with a video, the adapter before it, a page that shows both
@@ -22,8 +23,8 @@ Read it from the pure to the wired; each part imports only what stands above it:
 
 `config/`, `routes.py` and `explain.py` stand beside them, and under the last `answers.py` (what becomes of an
 origin's answer) and `facts.py` (why, in sentences).  config imports nothing of ours and is read only by `commands`,
-`routes`, `explain`, `demo` and `server/app.py`, which hand plain values down.  That module wires everything, `admin`
-too, and so is the one that looks ahead.
+`routes`, `explain`, `demo` and what wires the server (`app`, `keeping`, `listening`, `origins`, `process`); these
+hand plain values down.  `server/app.py` puts everything together, `admin` too, and so is the one that looks ahead.
 """
 
 __version__ = "0.1.0"

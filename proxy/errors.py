@@ -159,6 +159,10 @@ class BodyLost(SpoolError):
     """The disk does not give back what was stored: another body has to be fetched."""
 
 
+class SpoolInUse(SpoolError):
+    """Another process keeps the folder."""
+
+
 class SpoolFull(SpoolError):
     """No room, even after eviction."""
 
@@ -176,6 +180,12 @@ class Overloaded(AdapterError):
 
     status = 503
     reason = "overloaded"
+
+
+class KeeperLost(Overloaded):
+    """The worker that keeps the spool has ended; another one takes its place."""
+
+    reason = "keeper-lost"
 
 
 class OnlyIfCached(AdapterError):

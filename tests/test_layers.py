@@ -31,6 +31,7 @@ MAY_IMPORT = {
         *("patience", "incidents", "exact", "errors", "semantics"),
         *("origin", "spool", "fill", "cache", "routes"),
     },
+    "workers": {"errors", "semantics", "spool", "fill", "cache"},
     "admin": {"errors", "semantics", "origin", "spool", "fill", "cache"},
     "demo": {"errors", "semantics", "config", "server"},
     "commands": {
@@ -52,7 +53,13 @@ MAY_IMPORT = {
 }
 """Each part of the house, and which other parts it may import."""
 
-WIRING = {"server/app.py": {"config", "admin"}, "server/process.py": {"config"}}
+WIRING = {
+    "server/app.py": {"config", "admin", "workers"},
+    "server/keeping.py": {"config", "admin"},
+    "server/listening.py": {"config"},
+    "server/origins.py": {"config"},
+    "server/process.py": {"config", "workers"},
+}
 """What else the wiring may import, and the process around it."""
 
 PURE_LIBRARIES = {"multidict", "http_sf"}

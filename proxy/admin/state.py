@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 import proxy
 from proxy.admin.origins import OriginCollector, describe
+from proxy.admin.sums import Figures, Workers
 from proxy.cache.cache import Cache
 from proxy.origin import Origin
 from proxy.spool.condition import Trouble
@@ -20,7 +21,7 @@ from proxy.spool.scrub import Scrub
 @dataclass(slots=True)
 class State:
     """`started` is in seconds since the epoch.  `in_progress` gives how many requests are being answered;
-    `connections`, what is known of those of clients.
+    `connections`, what is known of those of clients: in this process, if it is one of several `workers`.
     """
 
     cache: Cache
@@ -30,15 +31,20 @@ class State:
     in_progress: Callable[[], int]
     origins: Collection[Origin]
     connections: Callable[[], dict[str, Any]]
-    draining: bool = False
+    draining: Callable[[], bool]
+    workers: Workers | None = None
 
     def __post_init__(self) -> None:
         self.registry.register(OriginCollector(self.origins))
         self.registry.register(_SpoolCollector(self.cache, self.scrub))
 
+    async def figures(self) -> Figures:
+        """Those of all workers."""
+        return cast("Figures", self.registry) if self.workers is None else await self.workers.figures()
+
     def unready(self) -> str | None:
         """Why no new requests should come here, if they should not."""
-        return "draining" if self.draining else None
+        return "draining" if self.draining() else None
 
     def degraded(self) -> str | None:
         """What does not work as it should, while requests are answered all the same."""
@@ -86,7 +92,7 @@ class State:
                 for fill in self.cache.fills()
             ],
             "origins": [describe(origin) for origin in self.origins],
-        }
+        } | ({} if self.workers is None else {"workers": self.workers.report()})
 
 
 class _SpoolCollector(Collector):

@@ -29,6 +29,7 @@ from proxy.semantics import reuse
 from proxy.semantics.authorization import asked_first
 from proxy.semantics.cache_status import CacheStatus, Forward
 from proxy.semantics.freshness import FAILURES, Lifetime, Stored, current_age, is_fresh, lifetime
+from proxy.semantics.key import CacheKey
 from proxy.semantics.purging import Everything, Purge
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
@@ -126,7 +127,7 @@ class Cache:
             if lease is not None:
                 return lease
 
-    def successor(self, wanted: Wanted, lease: Lease) -> Lease | None:
+    async def successor(self, wanted: Wanted, lease: Lease) -> Lease | None:
         """The same right to what has replaced the object since; None if `wanted` has to ask for itself."""
         fill = lease.source.successor if isinstance(lease.source, Growing) else None
         cause = None if fill is None else self._fetching.caused(fill)
@@ -137,15 +138,15 @@ class Cache:
             return None
         return replace(lease, source=Growing(fill), age=None)
 
-    async def invalidate(self, wanted: Wanted, owners: Collection[bytes]) -> None:
+    async def invalidate(self, target: CacheKey, owners: Collection[bytes]) -> None:
         """An unsafe request for this target has succeeded: ask anew before using what there is (section 4.4).
 
         That goes for everyone's copies.  And the partitions of its credentials, `owners`, end: whoever has logged
         out, or paid, sees another site.
         """
-        self._underway.retract(wanted.target_key, owners)
-        self._fetching.permits.end(wanted.target_key, owners)
-        await self.spool.drop_target(wanted.target_key.digest)
+        self._underway.retract(target, owners)
+        self._fetching.permits.end(target, owners)
+        await self.spool.drop_target(target.digest)
         for owner in owners:
             self._partitions.forget(owner)
             await self.spool.drop_partition(owner)

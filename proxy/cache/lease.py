@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.cache.sources import Broken, Complete, Growing, Passing, Source
+from proxy.cache.sources import Passing, Source
 from proxy.origin import OriginResponse
 from proxy.semantics.cache_status import CacheStatus
 from proxy.semantics.fields import Fields, end_to_end, format_http_date
@@ -32,7 +32,8 @@ class Lease:
     @property
     def key(self) -> str | None:
         """The text of the key that it is stored under, if it is."""
-        return self.source.label if isinstance(self.source, Broken | Complete | Growing) else None
+        entry = self.source.entry
+        return None if entry is None else entry.label
 
     def close(self) -> None:
         self.source.close()

@@ -74,7 +74,8 @@ class Leasing:
         """Raises `error` where nobody may have what is stored."""
         if not partial.confirmed:
             raise error
-        return Lease(Broken(partial, error), CacheStatus(hit=True, ttl=ttl, detail=UNFINISHED), age)
+        broken = Broken(partial.entry, partial.filling.body.hold(), partial.written, error)
+        return Lease(broken, CacheStatus(hit=True, ttl=ttl, detail=UNFINISHED), age)
 
     async def serve_stale(self, wanted: Wanted, stale: Reuse, chosen: Held, why: str) -> Lease | None:
         """As `reuse`, of what is not fresh any more."""

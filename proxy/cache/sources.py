@@ -15,7 +15,6 @@ from proxy.origin import OriginResponse
 from proxy.semantics.representation import Representation
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
-from proxy.spool.partials import Partial
 
 
 class Source(Protocol):
@@ -23,6 +22,10 @@ class Source(Protocol):
 
     @property
     def representation(self) -> Representation: ...
+
+    @property
+    def entry(self) -> Entry | None:
+        """What it is stored as, if it is."""
 
     @property
     def seekable(self) -> bool:
@@ -65,7 +68,6 @@ class Complete:
 
     def __init__(self, entry: Entry, body: Body) -> None:
         self.entry = entry
-        self.label = entry.label
         self.representation = replace(entry.stored.representation, digest=entry.digest)
         self.file: Body | None = body
         self._body = body
@@ -93,48 +95,48 @@ class Growing:
     seekable = True
 
     def __init__(self, fill: Fill) -> None:
-        self._fill = fill
+        self.fill = fill
         fill.follow()
         self._body = fill.body.hold()
 
     @property
-    def label(self) -> str:
-        return self._fill.entry.label
+    def entry(self) -> Entry | None:
+        return self.fill.entry
 
     @property
     def representation(self) -> Representation:
-        return self._fill.entry.stored.representation
+        return self.fill.entry.stored.representation
 
     @property
     def provisional(self) -> bool:
-        return self._fill.provisional and self._fill.state is FillState.STREAMING
+        return self.fill.provisional and self.fill.state is FillState.STREAMING
 
     @property
     def file(self) -> Body | None:
         # A body of unknown length may turn into a window over its own file at any moment.
-        is_for_good = self._fill.complete_length is not None and self._fill.is_stored
+        is_for_good = self.fill.complete_length is not None and self.fill.is_stored
         return self._body if is_for_good else None
 
     @property
     def successor(self) -> Fill | None:
         """What has replaced it, if that is there to be followed."""
-        successor = self._fill.successor
+        successor = self.fill.successor
         return successor if successor is not None and successor.joinable else None
 
     async def ensure(self, stop: int) -> None:
-        await self._fill.ensure(stop)
+        await self.fill.ensure(stop)
 
     async def wait(self, offset: int) -> int:
-        return await self._fill.wait(offset)
+        return await self.fill.wait(offset)
 
     async def wait_for_end(self) -> int:
-        return await self._fill.wait_for_end()
+        return await self.fill.wait_for_end()
 
     async def read(self, start: int, stop: int) -> bytes | bytearray:
-        return await self._fill.read(start, stop)
+        return await self.fill.read(start, stop)
 
     def close(self) -> None:
-        self._fill.leave()
+        self.fill.leave()
         self._body.release()
 
 
@@ -144,24 +146,25 @@ class Broken:
     seekable = True
     provisional = False
 
-    def __init__(self, partial: Partial, error: AdapterError) -> None:
-        self.label = partial.entry.label
-        self.representation = partial.entry.stored.representation
-        self._written = partial.written
-        self._error = error
-        self._body = partial.filling.body.hold()
-        self.file: Body | None = self._body
+    def __init__(self, entry: Entry, body: Body, written: int, error: AdapterError) -> None:
+        """Takes over one hold of `body`, which has the first `written` bytes."""
+        self.entry: Entry | None = entry
+        self.representation = entry.stored.representation
+        self.written = written
+        self.error = error
+        self._body = body
+        self.file: Body | None = body
 
     async def ensure(self, stop: int) -> None:
-        if stop > self._written:
-            raise self._error
+        if stop > self.written:
+            raise self.error
 
     async def wait(self, offset: int) -> int:
         await self.ensure(offset + 1)
-        return self._written
+        return self.written
 
     async def wait_for_end(self) -> int:
-        return self._written
+        return self.written
 
     async def read(self, start: int, stop: int) -> bytes | bytearray:
         return await self._body.read(start, stop)
@@ -173,6 +176,7 @@ class Broken:
 class Passing:
     """A response on its way through: one piece in memory at a time, as fast as the client takes it."""
 
+    entry: Entry | None = None
     seekable = False
     provisional = False
     file: Body | None = None

@@ -9,18 +9,17 @@ ends the record.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 from multidict import CIMultiDict
 
 from proxy.cache.lease import Lease
-from proxy.cache.partitions import Partitions
 from proxy.cache.sources import Complete
-from proxy.cache.underway import Underway
 from proxy.cache.wanted import Wanted
 from proxy.errors import SpoolError
+from proxy.fill.fill import Fill
 from proxy.semantics import reuse
 from proxy.semantics.cache_status import CacheStatus
 from proxy.semantics.policy import CachePolicy
@@ -29,8 +28,7 @@ from proxy.semantics.request import ClientRequest
 from proxy.semantics.shape import MOST_CONDITIONS, read_lines
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
-from proxy.spool.epochs import Epoch
-from proxy.spool.spool import Spool
+from proxy.spool.epochs import Epoch, Epochs
 
 MOST: Final = 1024
 """Records; their bodies are those that the spool keeps open anyway."""
@@ -136,13 +134,37 @@ class Record:
         return evaluation.verdict, evaluation.range_applies
 
 
+class Spool(Protocol):
+    """What tells whether a record holds: `proxy.spool.spool`, or what a worker knows of another one's."""
+
+    @property
+    def secret(self) -> bytes: ...
+    @property
+    def epochs(self) -> Epochs: ...
+    @property
+    def used_lately(self) -> set[str]: ...
+    def use(self, entry: Entry, body: Body) -> bool: ...
+    async def has_others(self, entry: Entry) -> bool: ...
+
+
+class Underway(Protocol):
+    """What is being fetched here."""
+
+    def fills(self) -> Iterator[Fill]: ...
+
+
+class Partitions(Protocol):
+    """Which credentials are in use."""
+
+    def is_in_use(self, partition: bytes) -> bool: ...
+
+
 class Warm:
     """The records; `clock` is the cache's."""
 
     def __init__(
         self, spool: Spool, underway: Underway, partitions: Partitions, clock: Callable[[], int]
     ) -> None:
-        self.secret = spool.secret
         self.clock = clock
         self._partitions = partitions
         self._spool = spool
@@ -156,6 +178,16 @@ class Warm:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    @property
+    def secret(self) -> bytes:
+        """What the keys of credentials are made with."""
+        return self._spool.secret
+
+    def clear(self) -> None:
+        """Remember nothing."""
+        self._records.clear()
+        self._refused.clear()
 
     def epoch(self, wanted: Wanted) -> Epoch:
         """To be read before a lease is taken that may become a record."""

@@ -21,8 +21,14 @@ from proxy.config.ground import problems as ground_problems
 )
 @click.option("--admin", metavar="HOST:PORT", help="Where health and metrics are (default 127.0.0.1:9090).")
 @click.option("--spool", metavar="DIR", help="The folder that objects are kept in.")
+@click.option("--workers", metavar="N", type=int, help="How many processes answer clients (default 1).")
 def serve(
-    config: str | None, origin: str | None, listen: tuple[str, ...], admin: str | None, spool: str | None
+    config: str | None,
+    origin: str | None,
+    listen: tuple[str, ...],
+    admin: str | None,
+    spool: str | None,
+    workers: int | None,
 ) -> None:
     """Run the service.
 
@@ -30,7 +36,7 @@ def serve(
     SIGTERM and SIGINT let running answers finish (server.timeouts.drain); a second one ends at once.
     """
     document = Document("command line") if config is None and origin is not None else read_config(config)
-    document = with_flags(document, origin=origin, listen=listen, admin=admin, spool=spool)
+    document = with_flags(document, origin=origin, listen=listen, admin=admin, spool=spool, workers=workers)
     settings = parse(document, os.environ)
     refuse(document, ground_problems(settings, document))
     from proxy.server.process import run

@@ -7,6 +7,7 @@ _PATHS: dict[str, Path] = {
     "--listen": ("server", "listen"),
     "--admin": ("admin", "listen"),
     "--spool": ("spool", "path"),
+    "--workers": ("server", "workers"),
 }
 
 
@@ -17,9 +18,11 @@ def with_flags(
     listen: tuple[str, ...] = (),
     admin: str | None = None,
     spool: str | None = None,
+    workers: int | None = None,
 ) -> Document:
     """The document with the flags that are given.  Raises `ConfigError` if `--origin` could mean several."""
-    for flag, value in (("--listen", list(listen) or None), ("--admin", admin), ("--spool", spool)):
+    given = {"--listen": list(listen) or None, "--admin": admin, "--spool": spool, "--workers": workers}
+    for flag, value in given.items():
         if value is not None:
             document = document.with_flag(flag, _PATHS[flag], value)
     if origin is None:

@@ -107,6 +107,8 @@ class Server(Section):
     """Addresses to listen on: `host:port`, `[::1]:port` or `unix:/path`; `https://host:port` for TLS (see `tls`)."""
     tls: Tls | None = None
     """The certificate of the listeners given as `https://`."""
+    workers: Annotated[int, PlainValidator(whole_number(1, 64), json_schema_input_type=int)] = 1
+    """Processes that answer clients, on the same addresses and one spool."""
     trusted_proxies: OneOrMore[NetworkValue] = ()
     """Networks of proxies whose `X-Forwarded-*` fields are believed; `unix` for a Unix socket."""
     purge_from: OneOrMore[NetworkValue] = ()

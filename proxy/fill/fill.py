@@ -109,6 +109,11 @@ class Fill:
         return self._window is None
 
     @property
+    def on_disk(self) -> int:
+        """Bytes that followers may have, and that lie in the body's file for good."""
+        return self.written if self._window is None else min(self.written, self._window.base)
+
+    @property
     def joinable(self) -> bool:
         """May a new request follow?  Not once bytes have slid out of the window, all is lost, or all is over."""
         open_to_all = not (self.retracted or self._over or self.body.broken)
@@ -159,6 +164,15 @@ class Fill:
         if self.error is not None and self.written <= offset:
             raise self.error
         return self.written
+
+    def keep_beginning(self) -> None:
+        """Another process reads the file: what lies there stays, whatever comes."""
+        self._is_rest = True
+
+    async def news(self, seen: int) -> None:
+        """Wait until more than `seen` bytes are there, or no more will come to the file.  Who waits is no reader."""
+        while self.written <= seen and self.state is FillState.STREAMING and self._window is None:
+            await self._progress.passing(seen)
 
     async def wait_for_end(self) -> int:
         """How many bytes there are, once there will be no more, or none for whoever does not read: a window."""

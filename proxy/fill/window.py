@@ -49,14 +49,14 @@ class _File:
 
 
 class Window:
-    """`end` is how far the body has come; what is below `_base` lies in the file for good."""
+    """`end` is how far the body has come; what is below `base` lies in the file for good."""
 
     def __init__(self, ring: _Ring, size: int, body: Body, *, base: int, end: int) -> None:
         self.end = end
         self._ring = ring
         self._size = size
         self._body = body
-        self._base = base
+        self.base = base
         self._floor = base
         self._fastest = 0
         self._moved = asyncio.Event()  # the fastest has
@@ -81,9 +81,9 @@ class Window:
     async def read(self, start: int, stop: int) -> bytes | bytearray:
         """Bytes from `start` on, at most up to `stop`.  Raises Overloaded if they have slid out, SpoolError."""
         self.note_reader(start)
-        if start < self._base:
-            return await self._body.read(start, min(stop, self._base))
-        first = (start - self._base) % self._size
+        if start < self.base:
+            return await self._body.read(start, min(stop, self.base))
+        first = (start - self.base) % self._size
         data = await self._ring.read(first, min(first + stop - start, self._size))
         if start < self._floor:
             raise Overloaded("the reader was too slow for a body that is not stored", reason="fell-behind")
@@ -97,7 +97,7 @@ class Window:
             await self._wait_for_fastest(self._size // 2)
             end = self.end + len(piece)
             self._floor = max(self._floor, end - self._size)  # before the bytes there are written over
-            first = (self.end - self._base) % self._size
+            first = (self.end - self.base) % self._size
             split = self._size - first
             await self._ring.write(piece[:split], first)
             if len(piece) > split:

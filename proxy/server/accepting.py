@@ -84,6 +84,7 @@ class Acceptor:
         about: str,
         keep: int,
         connect: Connect = connect,
+        at_once: int = AT_ONCE,
     ) -> None:
         self._sock = sock
         self._take = take
@@ -92,6 +93,7 @@ class Acceptor:
         self._incidents = incidents
         self._about = about
         self._keep = keep
+        self._at_once = at_once
         self._retry: asyncio.TimerHandle | None = None
         self._starting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -101,7 +103,7 @@ class Acceptor:
         self._loop.add_reader(self._sock, self._accept_some)
 
     def _accept_some(self) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(self._at_once):
             accepted = self._accept()
             if accepted is None:
                 return

@@ -3,18 +3,18 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Protocol
 
 from multidict import CIMultiDict
 
-from proxy.cache.cache import Cache
 from proxy.cache.lease import Lease
 from proxy.cache.wanted import Wanted
-from proxy.cache.warm import AGE, TTL, Answers, frozen
+from proxy.cache.warm import AGE, TTL, Answers, Warm, frozen
 from proxy.errors import SpoolError, Unconfirmed
 from proxy.origin import Origin
 from proxy.routes import Route, Routed
@@ -22,7 +22,7 @@ from proxy.semantics import forward
 from proxy.semantics.cors import add_cors
 from proxy.semantics.fields import MAX_LENGTH, Fields, joined
 from proxy.semantics.forward import Network
-from proxy.semantics.key import credentials, key_fields, location, primary_key
+from proxy.semantics.key import CacheKey, credentials, key_fields, location, primary_key
 from proxy.semantics.normalization import authority
 from proxy.semantics.plan import ResponsePlan, plan
 from proxy.semantics.policy import CachePolicy
@@ -41,6 +41,26 @@ OF_THE_OBJECT = ("Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-
 """What is about the object, and not about a page that somebody gets who may not have it."""
 UNCONFIRMED = ("If-None-Match", "If-Modified-Since")
 """What may not be answered 304 yet while the object is being compared with the origin's."""
+
+
+class Spool(Protocol):
+    """What it needs to know of the spool."""
+
+    @property
+    def secret(self) -> bytes: ...
+    def failed(self, error: Exception) -> None: ...
+
+
+class Cache(Protocol):
+    """What answers are made of: `proxy.cache.cache`, or that of another worker."""
+
+    @property
+    def spool(self) -> Spool: ...
+    @property
+    def warm(self) -> Warm: ...
+    async def acquire(self, wanted: Wanted) -> Lease: ...
+    async def successor(self, wanted: Wanted, lease: Lease) -> Lease | None: ...
+    async def invalidate(self, target: CacheKey, owners: Collection[bytes]) -> None: ...
 
 
 class Adapting:
@@ -69,7 +89,7 @@ class Adapting:
 
     async def answer(self, exchange: Exchange, visit: Visit, request: ClientRequest, routed: Routed) -> None:
         """Raises AdapterError, ConnectionError, TimeoutError."""
-        wanted = replace(self._wanted(request, routed), interim=exchange.interim, forwarded=visit.forwarded)
+        wanted = replace(self.wanted(request, routed), interim=exchange.interim, forwarded=visit.forwarded)
         visit.key = wanted.shared_key.text if self._cache_status_key else None
         epoch = self._cache.warm.epoch(wanted)
         successor: Lease | None = None
@@ -82,7 +102,10 @@ class Adapting:
             except (Unconfirmed, SpoolError) as error:
                 if exchange.started or attempt == ATTEMPTS - 1:
                     raise
-                successor = self._cache.successor(wanted, lease) if isinstance(error, Unconfirmed) else None
+                if isinstance(error, Unconfirmed):
+                    successor = await self._cache.successor(wanted, lease)
+                else:
+                    successor = None
                 # What the disk could not read is not found again.  If it cannot read what is new either, then the
                 # next answer passes.
                 if attempt and isinstance(error, SpoolError):
@@ -147,9 +170,10 @@ class Adapting:
         # The same cookies are other credentials to a route that ignores others.
         found = (credentials(request, policy, self._cache.spool.secret) for policy in self._policies)
         owners = {owner for owner in found if owner is not None}
-        await self._cache.invalidate(self._wanted(request, routed), owners)
+        await self._cache.invalidate(self.wanted(request, routed).target_key, owners)
 
-    def _wanted(self, request: ClientRequest, routed: Routed) -> Wanted:
+    def wanted(self, request: ClientRequest, routed: Routed) -> Wanted:
+        """What a request that this route takes asks of the cache."""
         route = routed.route
         who = credentials(request, route.policy, self._cache.spool.secret)
         owner = None if route.policy.one_copy else who

@@ -1,79 +1,84 @@
 """The wiring: a `Config` becomes a running service.  Nothing else puts the house's parts together."""
 
 import asyncio
-import socket
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from functools import partial
-from pathlib import Path
-from typing import assert_never
 
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from yarl import URL
 
-from proxy.admin.listener import admin_app
-from proxy.admin.state import State
-from proxy.admin.token import FILE as TOKEN_FILE
-from proxy.admin.token import Token
+from proxy.admin.sums import Own, Workers
 from proxy.cache.cache import Cache
+from proxy.cache.wanted import Wanted
 from proxy.config import Config
-from proxy.config.addresses import Address, TcpAddress, UnixAddress
 from proxy.config.certificate import server_context
-from proxy.config.model import Origin as OriginSection
 from proxy.config.model import Tls
-from proxy.errors import ConnectTimeout, OriginDown
 from proxy.incidents import Incidents
 from proxy.origin import Origin
 from proxy.routes import RouteTable
-from proxy.server.accepting import SPARE, SPARE_FOR_ADMIN, Acceptor, Site, Spare, Take
+from proxy.semantics.request import ClientRequest
+from proxy.server.accepting import AT_ONCE, SPARE, SPARE_FOR_ADMIN, Acceptor, Spare
 from proxy.server.access import Access, Visit
 from proxy.server.adapting import Adapting
 from proxy.server.connection import Listener
 from proxy.server.entrance import Entrance
 from proxy.server.exchange import Exchange
 from proxy.server.handler import Handler
+from proxy.server.keeping import CUT_WITHIN, Admin, Keeping
+from proxy.server.limits import Crowd
+from proxy.server.listening import listen
 from proxy.server.metrics import Metrics
+from proxy.server.origins import configured
 from proxy.server.purging import Purging
 from proxy.server.tls import Certificate, Handshakes
 from proxy.server.warm import Lane
-from proxy.spool.scrub import Scrub
-from proxy.spool.spool import Spool
-
-CUT_WITHIN = 1.0
-"""Seconds in which connections close whose answers were cut."""
+from proxy.spool.epochs import Epochs
+from proxy.spool.partials import most_kept_open
+from proxy.workers.office import Office
+from proxy.workers.seat import Seat
 
 _log = structlog.stdlib.get_logger("service")
 
 
 class Service:
-    """A running adapter.  `addresses` and `admin_address` are URLs, with the ports that were really taken.
-    `certificate` is that of the listeners for TLS, where there are any.
+    """A running adapter.  `addresses` and `admin_address` are URLs, with the ports that were really taken; of several
+    workers, the keeper alone has the admin listener.
     """
 
     def __init__(
         self,
         handler: Handler,
-        cache: Cache,
         public: web.BaseRunner,
-        state: State,
+        keeping: Keeping | None,
+        office: Office | None,
         parts: AsyncExitStack,
         *,
         drain: float,
     ) -> None:
-        """`parts` ends what was started, in the opposite order."""
+        """`parts` ends what was started, in the opposite order.
+
+        A service that is alone has the spool in its `keeping`; one worker of several may, if its `office` says so.
+        """
         self.addresses: list[str] = []
-        self.admin_address: str | None = None
         self.certificate: Certificate | None = None
         self._handler = handler
-        self._cache = cache
         self._public = public
-        self._state = state
+        self._office = office
+        self._keeping = keeping
         self._parts = parts
         self._drain = drain
         self._stopping: asyncio.Task[None] | None = None
+
+    @property
+    def _cache(self) -> Cache:
+        return _cache_of(self._keeping)
+
+    @property
+    def admin_address(self) -> str | None:
+        keeping = self._keeping if self._office is None else self._office.keeping
+        return keeping.admin_address if isinstance(keeping, Keeping) else None
 
     @property
     def in_progress(self) -> int:
@@ -83,7 +88,7 @@ class Service:
     @property
     def draining(self) -> bool:
         """Has the end begun?  Then no new connection is taken."""
-        return self._state.draining
+        return self._handler.draining
 
     async def stop(self) -> None:
         """End gracefully: no new connections, running answers may finish within `drain`, then everything ends."""
@@ -93,7 +98,7 @@ class Service:
 
     async def _stop(self) -> None:
         async with self._parts:  # whichever of them fails to end, the others do
-            self._state.draining = True
+            deadline = asyncio.get_running_loop().time() + self._drain
             self._handler.drain()
             for site in list(self._public.sites):
                 await site.stop()
@@ -103,54 +108,75 @@ class Service:
                 _, late = await asyncio.wait(running, timeout=self._drain)
                 for task in late:
                     task.cancel()
+            if self._office is not None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(deadline):
+                        await self._office.wait_for_followers()
 
 
-async def start(config: Config) -> Service:
-    """Start everything.  Raises SpoolError or OSError, in words for the person who started us."""
+async def start(config: Config, seat: Seat | None = None) -> Service:
+    """Start everything; at this `seat`, as one worker of several.
+
+    Raises SpoolError or OSError, in words for the person who started us.
+    """
     async with AsyncExitStack() as parts:
         incidents = Incidents()
         watching = asyncio.create_task(incidents.watch(), name="incidents")
         parts.callback(watching.cancel)
-        origins: dict[str, Origin] = {}
-        for name, section in config.origins.items():
-            origins[name] = _origin(name, section, incidents)
-            parts.push_async_callback(origins[name].close)
-        spool = await Spool.open(
-            Path(config.spool.path),
-            max_size=config.spool.max_size,
-            max_object_size=config.spool.max_object_size,
-            min_free=config.spool.min_free,
-            partition_size=config.spool.partition_size,
-        )
-        parts.push_async_callback(spool.close)
-        scrub = Scrub(spool, rate=config.spool.scrub_rate, interval=config.spool.scrub_interval)
-        parts.push_async_callback(scrub.close)
-        cache = Cache(
-            spool,
-            incidents,
-            partition_ttl=config.spool.partition_ttl,
-            partitions_per_client=config.spool.partitions_per_client,
-        )
-        parts.push_async_callback(cache.close)
+        origins = configured(config, incidents, parts)
         registry = CollectorRegistry()
         metrics = Metrics(registry)
+        office, keeping, relayed, epochs = None, None, origins, Epochs()
+        if seat is None:
+            keeping = await Keeping.begin(config, incidents, epochs)
+            parts.push_async_callback(keeping.close)
+        else:
+            relayed = configured(config, incidents, parts, workers=seat.workers)
+            own = Own(seat.board, seat.number, registry)
+            parts.callback(asyncio.create_task(own.keep_writing(), name="figures").cancel)
+            epochs = Epochs(seat.epochs)
+            office = Office(
+                seat.knock,
+                seat.knocks,
+                own.write,
+                epochs=epochs,
+                partition_ttl=config.spool.partition_ttl,
+            )
+            parts.push_async_callback(office.close)
         spare = Spare(SPARE)
         parts.callback(spare.close)
-        handler, entrance, listener, purging = _public_side(
-            config, cache, origins, spare, incidents, registry, metrics
+        handler, entrance, listener, purging, wanting = _public_side(
+            config,
+            office or _cache_of(keeping),
+            origins,
+            relayed,
+            spare,
+            incidents,
+            registry,
+            metrics,
+            None if seat is None else seat.crowd,
         )
         parts.callback(handler.close)
         parts.callback(entrance.close)
         parts.callback(asyncio.create_task(entrance.watch(), name="entrance").cancel)
-        state = State(
-            cache,
-            scrub,
+        workers = None
+        if seat is not None and office is not None:
+            workers = Workers(seat.board, seat.workers, seat.number, office.noted)
+        admin = Admin(
+            config,
             registry,
-            started=time.monotonic(),
-            in_progress=lambda: len(handler.running),
-            origins=origins.values(),
-            connections=entrance.report,
+            handler,
+            entrance,
+            purging,
+            origins.values(),
+            spare,
+            incidents,
+            workers,
+            () if seat is None else [seat.admin],
         )
+        if seat is not None and office is not None:
+            begin = partial(Keeping.begin, config, incidents, epochs)
+            await office.open(partial(admin.begin_and_open, begin), wanting, alone=seat.first)
         public: web.BaseRunner = web.ServerRunner(listener, shutdown_timeout=CUT_WITHIN)
         parts.push_async_callback(public.cleanup)
         door = partial(
@@ -160,6 +186,7 @@ async def start(config: Config) -> Service:
             incidents=incidents,
             about="clients",
             keep=SPARE_FOR_ADMIN,
+            at_once=AT_ONCE if seat is None else 1,  # for the others to have some
         )
         certificate, tls_door = None, door
         if config.server.tls is not None:
@@ -176,31 +203,34 @@ async def start(config: Config) -> Service:
             parts.callback(handshakes.close)
             take = partial(entrance.take, listener.connection, tls=True)
             tls_door = partial(door, take=take, connect=handshakes.connect)
-        addresses = await _listen(public, config.server.listen, door, tls_door)
-        admin_address = None
-        if config.admin.listen is not None:
-            app = admin_app(state, purging, await _admin_token(config, spool))
-            admin = web.AppRunner(app, access_log=None, shutdown_timeout=CUT_WITHIN)
-            parts.push_async_callback(admin.cleanup)
-            door = partial(
-                Acceptor, take=_admin_take(admin), spare=spare, incidents=incidents, about="admin", keep=0
-            )
-            [admin_address] = await _listen(admin, [config.admin.listen], door, door)
-        service = Service(handler, cache, public, state, parts.pop_all(), drain=config.server.timeouts.drain)
-    service.addresses, service.admin_address, service.certificate = addresses, admin_address, certificate
+        inherited = () if seat is None else seat.public
+        addresses = await listen(public, config.server.listen, door, tls_door, inherited)
+        if keeping is not None:
+            await admin.open(keeping)
+        service = Service(
+            handler, public, keeping, office, parts.pop_all(), drain=config.server.timeouts.drain
+        )
+    service.addresses, service.certificate = addresses, certificate
     return service
+
+
+def _cache_of(keeping: Keeping | None) -> Cache:
+    assert keeping is not None
+    return keeping.cache
 
 
 def _public_side(
     config: Config,
-    cache: Cache,
-    origins: dict[str, Origin],
+    cache: Cache | Office,
+    origins: Mapping[str, Origin],
+    relayed: Mapping[str, Origin],
     spare: Spare,
     incidents: Incidents,
     registry: CollectorRegistry,
     metrics: Metrics,
-) -> tuple[Handler, Entrance, Listener, Purging]:
-    """What clients talk to."""
+    crowd: Crowd | None,
+) -> tuple[Handler, Entrance, Listener, Purging, Callable[[ClientRequest], Wanted]]:
+    """What clients talk to, and what becomes of a request that it takes.  Other requests go to the `relayed`."""
     server, routes = config.server, RouteTable(config)
     access = Access(metrics, incidents, name=server.name, log=config.logging.access)
     adapting = Adapting(
@@ -226,7 +256,7 @@ def _public_side(
     )
     handler = Handler(
         routes,
-        origins,
+        relayed,
         adapting,
         purging,
         access,
@@ -251,7 +281,8 @@ def _public_side(
         connections=server.limits.connections,
         per_client=server.limits.connections_per_client,
         trusted=server.trusted_proxies,
-        others=2 * sum(each.max_connections for each in config.origins.values()) + cache.spool.most_kept_open,
+        others=2 * sum(each.max_connections for each in config.origins.values()) + most_kept_open(),
+        crowd=crowd,
     )
     listener = Listener(
         handler,
@@ -267,40 +298,11 @@ def _public_side(
         max_headers=server.limits.fields,
         auto_decompress=False,
     )
-    return handler, entrance, listener, purging
 
+    def wanting(request: ClientRequest) -> Wanted:
+        return adapting.wanted(request, routes.match(request))
 
-def _admin_take(admin: web.BaseRunner) -> Take:
-    def take(sock: socket.socket, peer: str) -> asyncio.Protocol:
-        assert admin.server is not None, "it is set up before it listens"
-        return admin.server()
-
-    return take
-
-
-async def _admin_token(config: Config, spool: Spool) -> Token:
-    if config.admin.token is not None:
-        return Token.configured(config.admin.token)
-    token = await asyncio.to_thread(Token.fresh, spool.paths.root)
-    spool.keep(TOKEN_FILE, token.text)
-    return token
-
-
-def _origin(name: str, section: OriginSection, incidents: Incidents) -> Origin:
-    return Origin(
-        name,
-        str(section.url),
-        connect=section.timeouts.connect,
-        first_byte=section.timeouts.first_byte,
-        idle=section.timeouts.idle,
-        resume=section.timeouts.resume,
-        queue=section.timeouts.queue,
-        max_connections=section.max_connections,
-        max_fills=section.fills,
-        fills_per_client=section.client_fills,
-        max_waiting=section.max_waiting,
-        on_recovery=partial(incidents.over, name, OriginDown.reason, ConnectTimeout.reason),
-    )
+    return handler, entrance, listener, purging, wanting
 
 
 async def _certificate(tls: Tls, incidents: Incidents) -> Certificate:
@@ -308,42 +310,3 @@ async def _certificate(tls: Tls, incidents: Incidents) -> Certificate:
     certificate = Certificate(partial(server_context, *files), files, incidents)
     await certificate.load()
     return certificate
-
-
-async def _listen(
-    runner: web.BaseRunner,
-    addresses: Sequence[Address],
-    accept: Callable[[socket.socket], Acceptor],
-    accept_tls: Callable[[socket.socket], Acceptor],
-) -> list[str]:
-    """Open the listeners; their URLs."""
-    await runner.setup()
-    urls = []
-    for address in addresses:
-        is_tls = isinstance(address, TcpAddress) and address.tls
-        site = Site(runner, await _bind(address), accept_tls if is_tls else accept)
-        await site.start()
-        urls.append(_url(address, runner))
-    return urls
-
-
-async def _bind(address: Address) -> asyncio.Server:
-    """A server that does not serve: it knows how to bind to all that a name stands for."""
-    loop = asyncio.get_running_loop()
-    match address:
-        case TcpAddress(host, port):
-            return await loop.create_server(
-                asyncio.Protocol, host, port, reuse_address=True, start_serving=False
-            )
-        case UnixAddress(path):
-            return await loop.create_unix_server(asyncio.Protocol, path, start_serving=False)
-        case _:
-            assert_never(address)
-
-
-def _url(address: Address, runner: web.BaseRunner) -> str:
-    if isinstance(address, UnixAddress):
-        return str(address)
-    bound = runner.addresses[-1]
-    scheme = "https" if address.tls else "http"
-    return str(URL.build(scheme=scheme, host=address.host, port=bound[1], path="/"))

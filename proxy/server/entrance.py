@@ -13,7 +13,7 @@ from proxy.incidents import Incidents
 from proxy.semantics.forward import Network
 from proxy.server.accepting import SPARE, Spare
 from proxy.server.connection import Connection
-from proxy.server.limits import Gate, Limit, Place, affordable
+from proxy.server.limits import Crowd, Gate, Limit, Place, affordable
 from proxy.server.memory import give_back
 from proxy.server.metrics import Metrics
 from proxy.server.refusing import Refusing
@@ -36,7 +36,7 @@ _log = structlog.stdlib.get_logger("server")
 class Entrance:
     """At most `connections`, or as many as the open files allow beside `others` (descriptors that are not ours).
 
-    `per_client` and `trusted` are as for `Gate`, `name` is ours in Cache-Status.
+    `per_client`, `trusted` and `crowd` are as for `Gate`, `name` is ours in Cache-Status.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Entrance:
         per_client: int,
         trusted: Sequence[Network],
         others: int,
+        crowd: Crowd | None = None,
     ) -> None:
         self._spare = spare
         self._metrics = metrics
@@ -67,10 +68,12 @@ class Entrance:
                 configured=connections,
                 open_files=descriptors,
             )
-        self._gate = Gate(most, per_client=per_client, trusted=trusted, on_refused=self._note_refused)
+        self._gate = Gate(
+            most, per_client=per_client, trusted=trusted, on_refused=self._note_refused, crowd=crowd
+        )
         self._refusing = Refusing(name, refused)
         metrics.connections.set_function(lambda: self._gate.open)
-        metrics.max_connections.set(most)
+        metrics.max_connections.set(most if crowd is None else most / crowd.workers)  # they are summed up
         for limit in Limit:
             metrics.refused_connections.labels(limit.value)
         for each in TIME_LIMITS:

@@ -68,6 +68,11 @@ class Handler:
         """The requests that are being answered."""
         return frozenset(self._running) | self._lane.sendings
 
+    @property
+    def draining(self) -> bool:
+        """Has the end begun?"""
+        return self._ending.is_set()
+
     def drain(self) -> None:
         """From now on, each answer is the last on its connection.  Tunnels, which have no answer to finish, end."""
         self._ending.set()

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import Protocol
 
 from proxy.semantics.forward import UNIX, Network, is_trusted
 from proxy.semantics.request import network
@@ -43,14 +44,30 @@ class Place:
             gate.left(self._client)
 
 
+class Crowd(Protocol):
+    """The connections of all workers."""
+
+    @property
+    def workers(self) -> int: ...
+    def note(self, count: int) -> None: ...
+    def elsewhere(self) -> int: ...
+
+
 class Gate:
-    """At most `most` connections, and `per_client` of one client: of one network, as in `network`.
+    """At most `most` connections, and `per_client` of one client: of one network, as in `network`.  In a `crowd`, the
+    first limit is for all workers together.
 
     Who comes by a Unix socket or from a `trusted` proxy may be many clients, and has only the first limit.
     """
 
     def __init__(
-        self, most: int, *, per_client: int, trusted: Sequence[Network], on_refused: OnRefused
+        self,
+        most: int,
+        *,
+        per_client: int,
+        trusted: Sequence[Network],
+        on_refused: OnRefused,
+        crowd: Crowd | None = None,
     ) -> None:
         self.most = most
         self.open = 0
@@ -60,6 +77,7 @@ class Gate:
         self._per_client = per_client
         self._trusted = trusted
         self._on_refused = on_refused
+        self._crowd = crowd
         self._clients: Counter[str] = Counter()
 
     def enter(self, peer: str, *, short: bool = False) -> Place | Limit:
@@ -70,21 +88,27 @@ class Gate:
             self.refused[limit] += 1
             self._on_refused(limit, client or peer)
             return limit
-        self.open += 1
+        self._note(self.open + 1)
         self.peak = max(self.peak, self.open)
         if client:
             self._clients[client] += 1
         return Place(self, client)
 
     def _limit(self, client: str) -> Limit | None:
-        if self.open >= self.most:
+        elsewhere = 0 if self._crowd is None else self._crowd.elsewhere()
+        if self.open + elsewhere >= self.most:
             return Limit.CONNECTIONS
         if client and self._clients[client] >= self._per_client:
             return Limit.PER_CLIENT
         return None
 
+    def _note(self, count: int) -> None:
+        self.open = count
+        if self._crowd is not None:
+            self._crowd.note(count)
+
     def left(self, client: str) -> None:
-        self.open -= 1
+        self._note(self.open - 1)
         if client:
             self._clients[client] -= 1
             if not self._clients[client]:

@@ -2,17 +2,19 @@
 
 import logging
 import queue
+import select
 import sys
 from collections.abc import Callable
+from functools import partial
 from logging.handlers import QueueHandler, QueueListener
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from proxy.server.lines import BATCH, Line, apache_quoted
 
-Format = Literal["json", "console", "combined"]
+Style = Literal["auto", "json", "console", "combined"]
 
 MOST_WAITING = 10_000
 """Lines that wait to be written; where the reader of them is stuck, those that come then are lost."""
@@ -50,16 +52,20 @@ class _Handover(QueueHandler):
 class _Formatter(structlog.stdlib.ProcessorFormatter):
     """Renders batches of the access log's lines itself."""
 
-    def __init__(self, style: str, terminal: bool, **settings: Any) -> None:
+    def __init__(self, style: str, terminal: bool, worker: int | None, **settings: Any) -> None:
         super().__init__(**settings)
+        more = {} if worker is None else {"worker": worker}
+        last = "" if worker is None else f', "worker": {worker}}}'
         match style:
             case "console":
                 console = structlog.dev.ConsoleRenderer(colors=terminal)
-                self._line: Callable[[Line], str] = lambda line: str(console(None, "info", line.event()))
+                self._line: Callable[[Line], str] = lambda line: str(
+                    console(None, "info", line.event() | more)
+                )
             case "combined":
                 self._line = Line.combined
             case _:
-                self._line = Line.json
+                self._line = Line.json if worker is None else lambda line: line.json()[:-1] + last
 
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record.msg, list):
@@ -82,13 +88,42 @@ class Writing(QueueListener):
         self._thread = None
 
 
-def configure(*, level: str, style: Literal["auto", "json", "console", "combined"]) -> Writing:
+class _IfTaken(logging.StreamHandler[TextIO]):
+    """Where nobody reads, the line is lost: there is no thread to wait with."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _, writable, _ = select.select([], [self.stream], [], 0)
+        if writable:
+            super().emit(record)
+
+
+def configure(*, level: str, style: Style, worker: int | None = None) -> Writing:
     """Send all logging to standard error in one form.  Stop the listener at the end, to see the last lines."""
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    output = logging.StreamHandler(sys.stderr)
+    _send_all(_Handover(lines), output, level=level, style=style, worker=worker)
+    listener = Writing(lines, output)
+    listener.start()
+    return listener
+
+
+def configure_without_thread(*, level: str, style: Style) -> None:
+    """The same for a process that is going to fork, and has little to say."""
+    output = _IfTaken(sys.stderr)
+    _send_all(output, output, level=level, style=style, worker=None)
+
+
+def _send_all(
+    first: logging.Handler, output: logging.Handler, *, level: str, style: Style, worker: int | None
+) -> None:
+    """All lines go to `first`, and are given their form by `output`."""
     terminal = sys.stderr.isatty()
     if style == "auto":
         style = "console" if terminal else "json"
     stamp: Processor = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Processor] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, stamp]
+    if worker is not None:
+        shared.append(partial(_with_worker, worker))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -99,11 +134,11 @@ def configure(*, level: str, style: Literal["auto", "json", "console", "combined
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    output = logging.StreamHandler(sys.stderr)
     output.setFormatter(
         _Formatter(
             style,
             terminal,
+            worker,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _without_nothing,
@@ -113,14 +148,10 @@ def configure(*, level: str, style: Literal["auto", "json", "console", "combined
             foreign_pre_chain=shared,
         )
     )
-    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     root = logging.getLogger()
-    root.handlers[:] = [_Handover(lines)]
+    root.handlers[:] = [first]
     root.setLevel(level.upper())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    listener = Writing(lines, output)
-    listener.start()
-    return listener
 
 
 def _renderers(style: str, terminal: bool) -> list[Processor]:
@@ -135,6 +166,11 @@ def _renderers(style: str, terminal: bool) -> list[Processor]:
 
 def _without_nothing(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     return {key: value for key, value in event.items() if value is not None}
+
+
+def _with_worker(worker: int, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    event["worker"] = worker
+    return event
 
 
 def _combined(logger: WrappedLogger, method: str, event: EventDict) -> str:

@@ -1,11 +1,14 @@
 """The service as a process: its signals, its limits, its log, and what its manager hears."""
 
 import asyncio
+import json
 import os
 import resource
 import signal
 import socket
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -13,19 +16,63 @@ from proxy.config import Config
 from proxy.errors import AdapterError
 from proxy.server import logs, memory
 from proxy.server.app import start
+from proxy.server.listening import bound
 from proxy.server.tls import Certificate
+from proxy.workers.seat import Seat
+from proxy.workers.supervisor import Supervisor
 
 _log = structlog.stdlib.get_logger("service")
 
 
 def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the process' exit status."""
-    listener = logs.configure(level=config.logging.level, style=config.logging.format)
+    return _run(config, None) if config.server.workers == 1 else _supervise(config)
+
+
+def _supervise(config: Config) -> int:
+    logs.configure_without_thread(level=config.logging.level, style=config.logging.format)
     _raise_descriptor_limit()
-    memory.keep()
+    admin_addresses = [] if config.admin.listen is None else [config.admin.listen]
+    try:
+        *public, admin = asyncio.run(bound([*config.server.listen, *admin_addresses]))
+    except OSError as error:
+        _log.error("cannot start", why=str(error))
+        return 1
+    if not admin_addresses:
+        public, admin = [*public, admin], []
+
+    def tell_ready(said: dict[str, Any]) -> None:
+        _log.info("serving", **said, spool=config.spool.path, workers=config.server.workers)
+        _notify("READY=1")
+
+    def tell_stopping() -> None:
+        _log.info("stopping", drain=config.server.timeouts.drain)
+        _notify("STOPPING=1")
+
+    supervisor = Supervisor(
+        config.server.workers,
+        partial(_run, config),
+        public=public,
+        admin=admin,
+        drain=config.server.timeouts.drain,
+        on_ready=tell_ready,
+        on_stopping=tell_stopping,
+        on_hangup=_tell_of_hangup if config.server.tls is None else None,
+    )
+    return supervisor.run()
+
+
+def _run(config: Config, seat: Seat | None) -> int:
+    """In this process, which may be one of several."""
+    listener = logs.configure(
+        level=config.logging.level, style=config.logging.format, worker=None if seat is None else seat.number
+    )
     status = 1
     try:
-        status = asyncio.run(_serve(config))
+        if seat is None:
+            _raise_descriptor_limit()
+        memory.keep()
+        status = asyncio.run(_serve(config) if seat is None else _work(config, seat))
     finally:
         listener.stop()
         if listener.stuck:
@@ -62,6 +109,26 @@ async def _serve(config: Config) -> int:
         loop.remove_signal_handler(number)  # a second signal ends it at once
     _log.info("stopping", drain=config.server.timeouts.drain)
     _notify("STOPPING=1")
+    await service.stop()
+    return 0
+
+
+async def _work(config: Config, seat: Seat) -> int:
+    """As one worker of several: until SIGTERM, or until the supervisor is gone."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    try:
+        service = await start(config, seat)
+    except (AdapterError, OSError) as error:
+        _log.error("cannot start", why=str(error))
+        return 1
+    if service.certificate is not None:
+        loop.add_signal_handler(signal.SIGHUP, _renew, service.certificate)
+    seat.line.send(json.dumps({"addresses": service.addresses, "admin": service.admin_address}).encode())
+    loop.add_reader(seat.line, stop.set)  # it says nothing: it can only end
+    await stop.wait()
+    loop.remove_reader(seat.line)
     await service.stop()
     return 0
 

@@ -4,12 +4,11 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from multidict import CIMultiDict
 from prometheus_client import CollectorRegistry, Counter
 
-from proxy.cache.cache import Cache
 from proxy.errors import ClientError, NothingStored, PurgeDenied, UnknownHost
 from proxy.routes import Mode, Routed, RouteTable
 from proxy.semantics.cache_status import CacheStatus
@@ -27,6 +26,12 @@ SCHEMES: Final = ("http", "https")
 
 _URL: Final = re.compile(r"(?:(?i:(https?))://([^/?]*))?(.*)")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
+
+
+class Cache(Protocol):
+    """What is purged: `proxy.cache.cache`, or that of another worker."""
+
+    async def purge(self, what: Purge, *, soft: bool) -> None: ...
 
 
 class Purging:

@@ -20,6 +20,11 @@ def share_of_files(most: int, part: int) -> int:
     return most if limit == resource.RLIM_INFINITY else min(most, limit // part)
 
 
+def most_idle() -> int:
+    """How many bodies are kept open for nobody."""
+    return share_of_files(IDLE, 8)
+
+
 class Bodies:
     """Open bodies by generation.  `opener` opens one; however many ask for it, it is opened once.
 
@@ -28,7 +33,7 @@ class Bodies:
 
     def __init__(self, opener: Callable[[Entry], Awaitable[Body]]) -> None:
         self._opener = opener
-        self.most_idle = share_of_files(IDLE, 8)
+        self.most_idle = most_idle()
         self._busy: dict[str, Body] = {}
         self._idle: OrderedDict[str, Body] = OrderedDict()
         self._opening: dict[str, asyncio.Task[None]] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from proxy.errors import SpoolError
+from proxy.errors import SpoolError, SpoolInUse
 from proxy.spool import calls
 from proxy.spool.entry import Entry, dump_head
 
@@ -291,7 +291,7 @@ def _take(paths: Paths, secret: bytes | None) -> Claim:
     except OSError as error:
         calls.close(lock)
         if error.errno == errno.EWOULDBLOCK:
-            raise SpoolError(f"the spool folder {paths.root} is in use by another range-adapter") from error
+            raise SpoolInUse(f"the spool folder {paths.root} is in use by another range-adapter") from error
         raise SpoolError(f"cannot take over the spool folder {paths.root}: {error.strerror}") from error
 
 

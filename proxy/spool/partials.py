@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from proxy.errors import AdapterError
-from proxy.spool.bodies import share_of_files
+from proxy.spool.bodies import most_idle, share_of_files
 from proxy.spool.entry import Entry
 from proxy.spool.filling import Filling
 
@@ -20,6 +20,16 @@ KEPT_FOR = 3600.0
 """Seconds for which one is kept that nobody goes on with."""
 
 _log = structlog.stdlib.get_logger("spool")
+
+
+def most_unfinished() -> int:
+    """How many objects are kept so."""
+    return share_of_files(MOST, 16)
+
+
+def most_kept_open() -> int:
+    """The most files that a spool has open for nobody who is there: idle bodies, and unfinished ones."""
+    return most_idle() + most_unfinished()
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +63,7 @@ class Partials:
         self._clock = clock
         self._by_key: dict[bytes, list[Partial]] = {}
         self._expiring: asyncio.TimerHandle | None = None
-        self.most = share_of_files(MOST, 16)
+        self.most = most_unfinished()
         self._dropping: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Partial]:

@@ -21,7 +21,7 @@ _log = structlog.stdlib.get_logger("spool")
 class Reading:
     """Of one spool folder.  `drop` forgets an object whose file is gone, or is not its own.
 
-    `rotten` counts the objects that were condemned.
+    `rotten` counts the objects that were condemned; `on_condemned` is told of each.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Reading:
         drop: Callable[[list[Entry]], Awaitable[None]],
     ) -> None:
         self.rotten = 0
+        self.on_condemned: Callable[[str], None] = lambda generation: None
         self.guard = Guard()
         self._paths = paths
         self._catalogue = catalogue
@@ -73,6 +74,7 @@ class Reading:
             return  # it is going already
         self._catalogue.hide(entry)
         self._bodies.condemn(entry.generation)
+        self.on_condemned(entry.generation)
         try:
             gone = await whole(self._leaving.remove([Candidate.of(entry)]))
         except SpoolError as error:

@@ -188,11 +188,6 @@ class Spool:
         return self._bodies.in_use
 
     @property
-    def most_kept_open(self) -> int:
-        """The most files that it has open for nobody who is there: idle bodies, and unfinished ones."""
-        return self._bodies.most_idle + self.partials.most
-
-    @property
     def evictions(self) -> int:
         """Objects dropped to make room."""
         return self._admission.evictions
@@ -228,6 +223,10 @@ class Spool:
         """Its bytes are not those that were stored: nobody gets another one, and the next request fetches it anew."""
         await self._reading.condemn(entry, why)
 
+    def tell_condemned(self, tell: Callable[[str], None]) -> None:
+        """From now on, `tell` hears of each generation that is."""
+        self._reading.on_condemned = tell
+
     @property
     def rotten(self) -> int:
         """Objects that were condemned."""
@@ -249,9 +248,7 @@ class Spool:
         await whole(self._invalidation.of_partition(partition))
 
     async def drop_target(self, target: bytes) -> None:
-        """Forget all that is stored or arrives of one target, for whichever credential.  Durable, where there was
-        something.
-        """
+        """Forget all of one target, stored or arriving, for whichever credential.  Durable, if there was any."""
         await whole(self._invalidation.of_target(target))
 
     async def unused_partitions(self, seconds: float, limit: int) -> list[bytes]:

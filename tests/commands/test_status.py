@@ -51,10 +51,9 @@ async def test_it_tells_what_is_going_on(adapter: Adapter, origin: ScriptedOrigi
 
 
 async def test_a_service_that_is_not_ready_is_a_failure(adapter: Adapter, tmp_path: Path) -> None:
-    adapter.service._state.draining = True
+    adapter.service._handler.drain()
     status, output, _ = await run(tmp_path, "--admin", address(adapter))
     assert (status, "no: draining" in output) == (1, True)
-    adapter.service._state.draining = False
 
 
 async def test_nobody_is_there(tmp_path: Path) -> None:

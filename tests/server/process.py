@@ -77,19 +77,15 @@ async def serving(
     style: str = "json",
     admin: str | None = None,
     limits: dict[str, int] | None = None,
-    server: dict[str, Any] | None = None,
     ulimit: str = "",
+    spool: dict[str, Any] | None = None,
+    **server: Any,
 ) -> AsyncIterator[Process]:
-    """`ulimit` are options of the shell's."""
+    """`ulimit` are options of the shell's, `spool` and `server` other keys of those sections."""
     config = {
-        "server": {
-            "listen": "127.0.0.1:0",
-            "timeouts": {"drain": drain},
-            "limits": limits or {},
-            **(server or {}),
-        },
+        "server": {"listen": "127.0.0.1:0", "timeouts": {"drain": drain}, "limits": limits or {}, **server},
         "admin": {"listen": admin},
-        "spool": {"path": str(folder / "spool"), "min_free": "0B"},
+        "spool": {"path": str(folder / "spool"), "min_free": "0B"} | (spool or {}),
         "origins": {"legacy": {"url": origin.url}},
         "logging": {"format": style},
     }

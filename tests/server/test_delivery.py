@@ -13,6 +13,7 @@ from proxy.semantics.representation import Representation
 from proxy.server.delivery import PIECE, deliver
 from proxy.server.exchange import Exchange
 from proxy.spool.body import Body
+from proxy.spool.entry import Entry
 
 
 class Client:
@@ -51,6 +52,7 @@ class Memory:
     seekable = True
     provisional = False
     file: Body | None = None
+    entry: Entry | None = None
     representation = cast("Representation", None)
 
     def __init__(self, data: bytes, error: BaseException | None = None) -> None:

@@ -52,7 +52,9 @@ async def test_the_scrub_finds_it_and_it_is_fetched_anew(
         hit = await wire.get("/film", HOST)
         assert (hit.body, hit.cache_status) == (FILM, "range-adapter;hit;ttl=3600")
     assert origin.count("/film") == 2
-    await until(lambda: adapter.service._state.scrub.progress.ended is not None)
+    keeping = adapter.service._keeping
+    assert keeping is not None
+    await until(lambda: keeping.scrub.progress.ended is not None)
     found = await samples(adapter)
     assert found["range_adapter_rotten_objects_total"] == [({}, 1)]
     assert found["range_adapter_scrub_bytes_total"] == [({}, len(FILM))]

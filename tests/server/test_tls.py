@@ -306,8 +306,7 @@ async def test_a_certificate_that_does_not_fit_is_not_shown(
 
 async def test_sighup_renews_at_once(pki: Pki, origin: ScriptedOrigin, tmp_path: Path) -> None:
     origin.serve("/film.mp4", FILM)
-    server = {"listen": "https://127.0.0.1:0", "tls": pki.config}
-    async with serving(origin, tmp_path, server=server) as service:
+    async with serving(origin, tmp_path, listen="https://127.0.0.1:0", tls=pki.config) as service:
         await service.ready()
         async with Wire(service.url, pki.client) as wire:
             first = serial(wire)

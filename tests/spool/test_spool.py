@@ -14,6 +14,7 @@ import pytest
 from proxy.errors import OriginTruncated, Overloaded, SpoolError, SpoolFull
 from proxy.spool import admission
 from proxy.spool.entry import Entry
+from proxy.spool.partials import most_kept_open
 from proxy.spool.room import BLOCK
 from proxy.spool.shelf import Removed, Shelf
 from proxy.spool.spool import Spool
@@ -441,11 +442,11 @@ async def test_what_it_keeps_open_for_nobody_is_bounded_and_told(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     async with opened(tmp_path, max_size=100 * MIB) as spool:
-        assert spool.most_kept_open == idle + unfinished
+        assert most_kept_open() == idle + unfinished
         for number in range(unfinished + 5):
             filling = await begin(spool, entry(f"/u{number}", 2), b"u")
             await filling.suspend(filling.entry, 1, OriginTruncated("it broke off"), confirmed=True)
         for number in range(idle + 5):
             await store(spool, entry(f"/{number}"), b"s")
-        await eventually(lambda: descriptors(tmp_path) == spool.most_kept_open)
+        await eventually(lambda: descriptors(tmp_path) == most_kept_open())
         assert len(spool.partials) == unfinished

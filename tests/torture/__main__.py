@@ -21,6 +21,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--kills", type=int, default=100, help="SIGKILLs (default: 100)")
+    parser.add_argument("--workers", type=int, default=1, help="of which each SIGKILL hits one (default: 1)")
     parser.add_argument("--faults", type=int, default=1000, help="faults of the origin (default: 1000)")
     parser.add_argument("--disk", type=int, default=100, help="episodes of a sick disk (default: 100)")
     parser.add_argument("--requests", type=int, default=10_000, help="of the soak (default: 10000)")
@@ -46,7 +47,14 @@ async def main() -> int:
             folder.mkdir(parents=True, exist_ok=True)
             match part:
                 case "kill":
-                    run = kill(console, folder, kills=given.kills, seed=seed, seconds=given.seconds)
+                    run = kill(
+                        console,
+                        folder,
+                        kills=given.kills,
+                        seed=seed,
+                        seconds=given.seconds,
+                        workers=given.workers,
+                    )
                 case "faults":
                     run = faults(console, folder, count=given.faults, seed=seed, seconds=given.seconds)
                 case "disk":

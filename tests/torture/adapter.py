@@ -27,10 +27,14 @@ LOOPBACK = "127.0.0.1"
 
 
 class Adapter:
-    """`settings` are sections of the config.  `incarnation` counts starts; `up` while it is ready."""
+    """`settings` are sections of the config.  `incarnation` counts starts; `up` while it is ready.
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    With several `workers`, it is not as a whole that it is killed.
+    """
+
+    def __init__(self, folder: Path, *, workers: int = 1, **settings: Any) -> None:
         self.folder = folder
+        self._count = workers
         self.spool = Path(settings["spool"]["path"])
         self.log = folder / "log"
         self.incarnation = 0
@@ -38,7 +42,7 @@ class Adapter:
         port, admin = _free_ports(2)
         self.url, self.admin = f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{admin}"
         config = {
-            "server": {"listen": f"{LOOPBACK}:{port}"},
+            "server": {"listen": f"{LOOPBACK}:{port}", "workers": workers},
             "admin": {"listen": f"{LOOPBACK}:{admin}", "token": TOKEN},
             "logging": {"format": "json", "access": False},
             **settings,
@@ -84,6 +88,27 @@ class Adapter:
         self._process.kill()
         await self._process.wait()
 
+    async def kill_worker(self, dice: random.Random) -> float:
+        """SIGKILL to one of several; how many seconds it took until all were there again."""
+        while len(before := await self._workers()) < self._count:  # noqa: ASYNC110  # nobody rings
+            await asyncio.sleep(0.01)
+        self.up = False
+        self.incarnation += 1
+        begun = time.monotonic()
+        os.kill(dice.choice(sorted(before)), signal.SIGKILL)
+        async with asyncio.timeout(START_WITHIN):
+            while len(now := await self._workers()) < self._count or now == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        self.up = True
+        return time.monotonic() - begun
+
+    async def _workers(self) -> set[int]:
+        while True:
+            try:
+                return {worker["pid"] for worker in (await self.status())["workers"]}
+            except (OSError, EOFError):  # of all, it was the one that answers
+                await asyncio.sleep(0.01)
+
     async def stop(self) -> int:
         """SIGTERM; the exit status."""
         if self._process is None:
@@ -127,7 +152,9 @@ class Adapter:
             if block:
                 found[block[-1500:]] += 1
                 block = ""
-            if "exception" in event or (errors and event.get("level") in {"error", "critical"}):
+            expected = event.get("event") == "a worker has ended, and is started again"
+            bad = errors and event.get("level") in {"error", "critical"} and not expected
+            if "exception" in event or bad:
                 told = {
                     name: value for name, value in event.items() if name not in {"timestamp", "exception"}
                 }

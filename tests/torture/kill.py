@@ -47,12 +47,13 @@ async def kill(
     seconds: float = float("inf"),
     items: list[Item] | None = None,
     longest: float = 2.0,
+    workers: int = 1,
 ) -> Tally:
-    """Kill it so many times, each time within `longest` seconds after it was ready."""
+    """Kill it so many times, each time within `longest` seconds after it was ready; of several `workers`, one."""
     dice, tally = random.Random(seed), Tally("kill", seed)
     items = assortment(dice) if items is None else items
     async with Origin(items, dice) as origin:
-        adapter = Adapter(folder, **settings(folder, origin))
+        adapter = Adapter(folder, workers=workers, **settings(folder, origin))
         starts, hits = [await adapter.start()], list[float]()
         clients = [
             Client(adapter, origin, tally, random.Random(dice.random()), limit=HANG) for _ in range(CLIENTS)
@@ -64,8 +65,11 @@ async def kill(
             with Show(console, "kill", kills) as show:
                 while len(starts) <= kills and time.monotonic() - tally.begun < seconds:
                     await asyncio.sleep(dice.uniform(longest / 10, longest))
-                    await adapter.kill()
-                    starts.append(await adapter.start())
+                    if workers > 1:
+                        starts.append(await adapter.kill_worker(dice))
+                    else:
+                        await adapter.kill()
+                        starts.append(await adapter.start())
                     hits += [hit async for hit in _first_hit(adapter, origin)]
                     show.step(tally)
             over.set()

@@ -35,3 +35,10 @@ async def test_nothing_wrong_is_served_and_nothing_left_over(tmp_path: Path) -> 
     assert tally.good, tally.wrong
     assert tally.seen["whole"] > 10
     assert tally.seen["range"] > 10
+
+
+async def test_nor_where_it_is_one_of_several_workers_that_is_killed(tmp_path: Path) -> None:
+    tally = await kill(quiet(), tmp_path, kills=5, seed=2, items=ITEMS, longest=0.4, workers=3)
+    assert tally.good, tally.wrong
+    assert tally.seen["whole"] > 10
+    assert tally.seen["range"] > 10
