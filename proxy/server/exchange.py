@@ -147,11 +147,13 @@ class Exchange:
         transport = self._transport()
         body.check()
         at = start + _send_now(transport, body, start, stop)
+        self.body_bytes += at - start
         while at < stop:
             until = min(at + WINDOW, stop)
             await body.bring(at, until)  # it may have gone while the client took its time
-            at += await self._send_patiently(transport, body, at, until)
-        self.body_bytes += at - start
+            sent = await self._send_patiently(transport, body, at, until)
+            at += sent
+            self.body_bytes += sent
 
     async def _send_patiently(self, transport: asyncio.Transport, body: Body, start: int, stop: int) -> int:
         """At the client's speed; how many bytes that were."""

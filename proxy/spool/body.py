@@ -154,6 +154,7 @@ class Body:
             if not is_there:
                 self._broken = True
                 raise BodyLost(f"body file is shorter than its {stop} bytes")
+        self.check()  # it may have waited
 
     async def _fetched(self, start: int, stop: int) -> bool:
         is_there = await self._in_thread(self._threads.reading, self._residence.bring, start, stop)
