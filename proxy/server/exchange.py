@@ -145,17 +145,19 @@ class Exchange:
         """
         await body.bring(start, stop)
         await self._flush_head()
-        transport = self._transport()
         body.check()
-        at = start + _send_now(transport, body, start, stop)
+        at = start + _send_now(self._transport(), body, start, stop)
+        self.body_bytes += at - start
         while at < stop:
             until = min(at + WINDOW, stop)
             await body.bring(at, until)  # it may have gone while the client took its time
-            at += await self._send_patiently(transport, body, at, until)
-        self.body_bytes += at - start
+            sent = await self._send_patiently(body, at, until)
+            at += sent
+            self.body_bytes += sent
 
-    async def _send_patiently(self, transport: asyncio.Transport, body: Body, start: int, stop: int) -> int:
+    async def _send_patiently(self, body: Body, start: int, stop: int) -> int:
         """At the client's speed; how many bytes that were."""
+        transport = self._transport()
         try:
             async with self._patience():
                 sent = await asyncio.get_running_loop().sendfile(

@@ -13,6 +13,7 @@ from proxy.spool import calls
 from proxy.spool.checksum import Checksum, read_checksum
 from proxy.spool.residence import WINDOW, Residence
 from proxy.spool.threads import Threads
+from proxy.spool.whole import whole
 
 R = TypeVar("R")
 
@@ -165,6 +166,7 @@ class Body:
             if not is_there:
                 self._broken = True
                 raise BodyLost(f"body file is shorter than its {stop} bytes")
+        self.check()  # it may have waited
 
     async def _fetched(self, start: int, stop: int) -> bool:
         is_there = await self._in_thread(self._threads.reading, self._residence.bring, start, stop)
@@ -175,14 +177,13 @@ class Body:
     async def write(self, data: bytes, offset: int, before: Checksum | None = None) -> Checksum | None:
         """Put all of `data` at `offset`; the checksum up to its end, if that of all `before` it is known.
 
-        Raises SpoolError.
+        A cancelled caller learns of it when that is done.  Raises SpoolError.
         """
         assert offset >= 0
         assert before is None or before.length == offset
         try:
-            checksum = await self._in_thread(
-                self._threads.writing, _write_summed, self._fd, data, offset, before
-            )
+            writing = self._begin(self._threads.writing, _write_summed, self._fd, data, offset, before)
+            checksum = await whole(writing)
         except OSError as error:
             raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
         self._residence.note(offset, offset + len(data))
@@ -199,10 +200,13 @@ class Body:
         return checksum
 
     async def _in_thread(self, pool: Executor, work: Callable[..., R], *args: object) -> R:
+        return await asyncio.shield(self._begin(pool, work, *args))
+
+    def _begin(self, pool: Executor, work: Callable[..., R], *args: object) -> asyncio.Future[R]:
         self.hold()  # whoever is cancelled must not close the descriptor under the thread
         working = asyncio.get_running_loop().run_in_executor(pool, partial(work, *args))
         working.add_done_callback(self._let_go)
-        return await asyncio.shield(working)
+        return working
 
     def _let_go(self, working: asyncio.Future[R]) -> None:
         working.exception()  # known to whoever waited, and nobody else cares

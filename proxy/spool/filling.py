@@ -81,8 +81,7 @@ class Filling:
         self._books.wrote(self, offset + len(data))
         follows = self.checksum is not None and self.checksum.length == offset
         try:
-            writing = self.body.write(data, offset, self.checksum if follows else None)
-            self.checksum = await whole(writing)
+            self.checksum = await self.body.write(data, offset, self.checksum if follows else None)
         except SpoolError as error:
             self._books.failed(error)
             raise

@@ -8,7 +8,9 @@ T = TypeVar("T")
 
 
 async def whole(
-    work: Coroutine[Any, Any, T], *, undo: Callable[[T], Coroutine[Any, Any, None]] | None = None
+    work: Coroutine[Any, Any, T] | asyncio.Future[T],
+    *,
+    undo: Callable[[T], Coroutine[Any, Any, None]] | None = None,
 ) -> T:
     """Await `work` to its end, even if the caller is cancelled meanwhile: the cancellation is raised after that.
 
