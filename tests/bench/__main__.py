@@ -24,6 +24,7 @@ from tests.bench.report import Report
 from tests.bench.servers import OURS, TWO_WORKERS, VARNISH, Server, running
 
 PARTS = ("cold", "compare", "clients", "spool", "guard")
+DISK = "/var/tmp"
 NO_CORES = "the load would share the only core with what it measures"
 
 
@@ -49,7 +50,11 @@ NO_CORES = "the load would share the only core with what it measures"
     help=f"A text that gets the tables, each between two lines such as {' and '.join(marks('spool'))}.",
 )
 @click.option(
-    "--folder", type=click.Path(file_okay=False, exists=True), help="Where spools and caches are made."
+    "--folder",
+    type=click.Path(file_okay=False, exists=True),
+    default=DISK if Path(DISK).is_dir() else None,
+    show_default=True,
+    help="Where spools and caches are made: /tmp may be in memory, which is something else.",
 )
 def main(
     parts: tuple[str, ...],
