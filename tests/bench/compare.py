@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
+from itertools import product
 
 from tests.bench.figures import Figure, Missing
 from tests.bench.load import Load, Order, Outcome
@@ -70,14 +71,11 @@ class Comparison:
                 answer = server.get(thing.target, segment())
                 if answer[0] != HTTPStatus.OK or answer[2] != slice_of(0, thing.size):
                     wrong[server.name] = Missing(f"wrong answer for {thing.name}: {answer[0]} {answer[1]}")
-            for tls in (False, True) if server.tls else (False,):
-                for length in SLICES.values():
-                    start = FILM.size - length - 1001
-                    answer = server.get(FILM.target, film(FILM, start, start + length), tls=tls)
-                    if answer[0] != HTTPStatus.PARTIAL_CONTENT or answer[2] != slice_of(
-                        start, start + length
-                    ):
-                        wrong[server.name] = Missing(f"wrong answer to a range: {answer[0]} {answer[1]}")
+            for tls, length in product((False, True) if server.tls else (False,), SLICES.values()):
+                start = FILM.size - length - 1001
+                answer = server.get(FILM.target, film(FILM, start, start + length), tls=tls)
+                if answer[0] != HTTPStatus.PARTIAL_CONTENT or answer[2] != slice_of(start, start + length):
+                    wrong[server.name] = Missing(f"wrong answer to a range: {answer[0]} {answer[1]}")
         for name in wrong:
             self._servers.pop(name, None)
         if TWO_WORKERS in wrong:
@@ -162,17 +160,9 @@ class Comparison:
             self._warm_up(server, requests(server, 0)[:WARMING], status, tls=tls)
         asked, before = 0, _lane(servers)
         for number, server in self._alternating(what, list(servers.values())):
-            asked_for = requests(server, number)
-            outcome = self._ask(
-                Order(
-                    _port(server, tls=tls),
-                    asked_for,
-                    status,
-                    server.processes,
-                    seconds=self._effort.seconds,
-                    tls=tls,
-                )
-            )
+            port, asked_for, seconds = _port(server, tls=tls), requests(server, number), self._effort.seconds
+            order = Order(port, asked_for, status, server.processes, seconds=seconds, tls=tls)
+            outcome = self._ask(order)
             found[server.name].append(1e6 * outcome.cpu / outcome.requests)
             own[server.name].append(1e6 * outcome.own_cpu / outcome.requests)
             asked += outcome.requests if server.name == OURS else 0
