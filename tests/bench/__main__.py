@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -85,6 +86,7 @@ def main(
     A quarter of an hour, 12 GB of disk and 3 GB of memory; --quick: some minutes.  Other work on the machine shows:
     look at the brackets.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # with all that was started
     console = Console()
     if not console.is_terminal:
         console.width = max(170, console.width)
