@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.bench.report import Report
 from tests.bench.servers import OURS, TWO_WORKERS, VARNISH, Server, running
 
 PARTS = ("cold", "compare", "stalls", "clients", "spool", "guard")
+DISK = "/var/tmp"
 NO_CORES = "the load would share the only core with what it measures"
 
 
@@ -47,7 +49,11 @@ NO_CORES = "the load would share the only core with what it measures"
     help=f"A text that gets the tables, each between two lines such as {' and '.join(marks('spool'))}.",
 )
 @click.option(
-    "--folder", type=click.Path(file_okay=False, exists=True), help="Where spools and caches are made."
+    "--folder",
+    type=click.Path(file_okay=False, exists=True),
+    default=DISK if Path(DISK).is_dir() else None,
+    show_default=True,
+    help="Where spools and caches are made: /tmp may be in memory, which is something else.",
 )
 def main(
     parts: tuple[str, ...],
@@ -79,6 +85,7 @@ def main(
     A quarter of an hour, 12 GB of disk and 3 GB of memory; --quick: some minutes.  Other work on the machine shows:
     look at the brackets.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # with all that was started
     console = Console()
     if not console.is_terminal:
         console.width = max(170, console.width)

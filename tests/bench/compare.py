@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
+from itertools import product
 
 from tests.bench.figures import Figure, Missing
 from tests.bench.load import Load, Order, Outcome
@@ -21,6 +22,8 @@ FILM = Thing("film.mp4", 128 * MiB)
 OTHER = Thing("other.mp4", 128 * MiB + 8 * MiB)
 """Of another size, so that its file can be told from that of the first."""
 GB = 1e9
+WARMING = 200
+"""Requests before a figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,11 @@ class Comparison:
                 answer = server.get(thing.target, segment())
                 if answer[0] != HTTPStatus.OK or answer[2] != slice_of(0, thing.size):
                     wrong[server.name] = Missing(f"wrong answer for {thing.name}: {answer[0]} {answer[1]}")
-            for tls in (False, True) if server.tls else (False,):
-                for length in SLICES.values():
-                    start = FILM.size - length - 1001
-                    answer = server.get(FILM.target, film(FILM, start, start + length), tls=tls)
-                    if answer[0] != HTTPStatus.PARTIAL_CONTENT or answer[2] != slice_of(
-                        start, start + length
-                    ):
-                        wrong[server.name] = Missing(f"wrong answer to a range: {answer[0]} {answer[1]}")
+            for tls, length in product((False, True) if server.tls else (False,), SLICES.values()):
+                start = FILM.size - length - 1001
+                answer = server.get(FILM.target, film(FILM, start, start + length), tls=tls)
+                if answer[0] != HTTPStatus.PARTIAL_CONTENT or answer[2] != slice_of(start, start + length):
+                    wrong[server.name] = Missing(f"wrong answer to a range: {answer[0]} {answer[1]}")
         for name in wrong:
             self._servers.pop(name, None)
         if TWO_WORKERS in wrong:
@@ -156,18 +156,12 @@ class Comparison:
         servers = self._servers if servers is None else servers
         found: dict[str, list[float]] = {name: [] for name in servers}
         own: dict[str, list[float]] = {name: [] for name in servers}
+        for server in servers.values():
+            self._warm_up(server, requests(server, 0)[:WARMING], status, tls=tls)
         asked, before = 0, _lane(servers)
         for number, server in self._alternating(what, list(servers.values())):
-            port = server.tls if tls else server.port
-            assert port is not None
-            order = Order(
-                port,
-                requests(server, number),
-                status,
-                server.processes,
-                seconds=self._effort.seconds,
-                tls=tls,
-            )
+            port, asked_for, seconds = _port(server, tls=tls), requests(server, number), self._effort.seconds
+            order = Order(port, asked_for, status, server.processes, seconds=seconds, tls=tls)
             outcome = self._ask(order)
             found[server.name].append(1e6 * outcome.cpu / outcome.requests)
             own[server.name].append(1e6 * outcome.own_cpu / outcome.requests)
@@ -179,6 +173,10 @@ class Comparison:
         after = _lane(servers)
         share = (after - before) / asked if asked and after is not None and before is not None else None
         return Figure(what, "us", found, share)
+
+    def _warm_up(self, server: Server, requests: Sequence[str], status: HTTPStatus, *, tls: bool) -> None:
+        """What each browser asks for first, and each object, is not counted."""
+        self._ask(Order(_port(server, tls=tls), requests, status, [], once=True, tls=tls))
 
     def _alternating(self, what: str, servers: Sequence[Server]) -> Iterator[tuple[int, Server]]:
         """Each round all of them, another one first each time."""
@@ -193,6 +191,12 @@ class Comparison:
 
 def _asked(server: Server, seed: int, *, length: int) -> list[str]:
     return [head(server.port, FILM, fields) for fields in slices(FILM, length, 1000, seed)]
+
+
+def _port(server: Server, *, tls: bool) -> int:
+    port = server.tls if tls else server.port
+    assert port is not None, "only those are asked that speak it"
+    return port
 
 
 def _lane(servers: Mapping[str, Server]) -> float | None:

@@ -7,7 +7,7 @@ from tests.bench.figures import Figure, readable
 
 STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #24292f }
-  .small { font-size: 11px; fill: #57606a; stroke: #ffffff; stroke-width: 4px; paint-order: stroke }
+  .small { font-size: 11px; fill: #57606a; stroke: #ffffff; stroke-width: 3px; paint-order: stroke }
   .title { font-size: 16px; font-weight: 600 }
   .page { fill: #ffffff } .one { stroke: #57606a; stroke-dasharray: 3 3 }
   .bar0 { fill: #0969da } .bar1 { fill: #57606a } .bar2 { fill: #8c959f } .bar3 { fill: #c4cad1 }

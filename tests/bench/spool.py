@@ -130,7 +130,7 @@ def _started(folder: Path) -> Iterator[tuple[Server, Start]]:
     """The adapter, once it has answered."""
     begun = time.perf_counter()
     with alone(folder, settings=QUIET) as server:
-        status, fields, _ = server.get(thing(5_000).target, {"Host": HOST})
+        status, fields, _ = server.get(thing(5_000).target, {"Host": HOST, **segment()})
         start = Start(time.perf_counter() - begun, sum(clocks(server.processes).values()))
         assert (status, ";hit" in fields["cache-status"]) == (200, True), fields
         yield server, start
@@ -194,7 +194,6 @@ LINES: tuple[tuple[str, str, Callable[[Row], float], float | None], ...] = (
     ("memory at its peak, the sweep included", "MB", lambda row: row.memory / 1e6, MEMORY / 1e6),
 )
 """What, in which unit, of a row, at most (None: about the same for all)."""
-
 
 CLOCKED: tuple[tuple[str, Callable[[Row], float]], ...] = (
     ("by the clock: start to first hit", lambda row: row.start.waited),
