@@ -55,7 +55,7 @@ class OpenBodies:
         self._busy[generation] = body
 
     def _set_idle(self, generation: str, body: Body) -> None:
-        del self._busy[generation]
+        self._busy.pop(generation, None)  # who reads without taking it lets go of an idle one
         self._idle[generation] = body
         if len(self._idle) > self._most_idle:
             self._close(next(iter(self._idle)))
