@@ -9,7 +9,6 @@ from typing import Final
 from proxy.errors import SpoolError
 from proxy.patience import Watch
 from proxy.spool.body import Body
-from proxy.spool.resident import is_resident
 
 WINDOW: Final = 256 << 10
 """Bytes that are looked for in the page cache, and then sent."""
@@ -25,8 +24,8 @@ class Pause(Enum):
     DISK = auto()
 
 
-def send_some(sock: int, body: Body, start: int, stop: int, *, known: int = 0) -> tuple[int, Pause]:
-    """Send of the bytes [start, stop), and tell how far that came; those before `known` are in the page cache.
+def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]:
+    """Send of the bytes [start, stop), and tell how far that came.
 
     Raises OSError, where the client has gone or the disk is broken, and SpoolError for a file that ends too early.
     """
@@ -34,7 +33,7 @@ def send_some(sock: int, body: Body, start: int, stop: int, *, known: int = 0) -
     fd, limit = body.fileno(), min(stop, start + TURN)
     while start < limit:
         end = min(start + WINDOW, limit)
-        if end > known and not is_resident(fd, start, end):
+        if not body.has_at_hand(start, end):
             return start, Pause.DISK
         try:
             sent = os.sendfile(sock, fd, start, end - start)
@@ -93,18 +92,16 @@ class Sending:
             self.end(None)
         elif pause is Pause.DISK:
             self._loop.remove_writer(self._sock)
-            self._reading = self._loop.create_task(self._read())
+            self._reading = self._loop.create_task(self._bring())
 
-    async def _read(self) -> None:
-        """Bring the next bytes into the page cache; who has just been read, is sent without being looked for."""
-        stop = min(self._at + WINDOW, self._stop)
+    async def _bring(self) -> None:
+        """Have the next bytes in the page cache."""
         try:
-            data = await self._body.read(self._at, stop)
-            self._transport.write(data)
-        except (OSError, SpoolError) as error:
+            await self._body.bring(self._at, min(self._at + WINDOW, self._stop))
+        except SpoolError as error:
             self.end(error)
             return
-        self._at, self._reading = stop, None
+        self._reading = None
         self._loop.add_writer(self._sock, self._go)
 
     def end(self, error: BaseException | None) -> None:

@@ -25,7 +25,6 @@ from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
 from proxy.server.access import Access
 from proxy.server.sending import WINDOW, Sending, send_some
 from proxy.spool.body import Body
-from proxy.spool.resident import is_resident, read_resident
 
 SHAPES: Final = 1024
 """Heads without what differs, that are remembered; ..."""
@@ -203,7 +202,7 @@ class Lane:
         transport, body, at = client.transport, record.body, start
         assert transport is not None
         try:
-            if not is_resident(body.fileno(), start, min(start + WINDOW, stop)):
+            if not body.has_at_hand(start, min(start + WINDOW, stop)):
                 return False
         except OSError:
             return False
@@ -212,7 +211,7 @@ class Lane:
         try:
             if not transport.get_write_buffer_size():
                 sock = transport.get_extra_info("socket").fileno()
-                at, _ = send_some(sock, body, start, stop, known=start + WINDOW)
+                at, _ = send_some(sock, body, start, stop)
         except (OSError, SpoolError) as error:
             self._end(client, transport, start, over, 0, error)
             return True
@@ -239,7 +238,7 @@ class Lane:
         answer = self._room[:size] if size <= ROOM else memoryview(bytearray(size))
         answer[: len(head)] = head
         try:
-            return answer if read_resident(body.fileno(), answer[len(head) :], start) else None
+            return answer if body.read_now(answer[len(head) :], start) else None
         except OSError:
             return None
 

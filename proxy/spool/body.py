@@ -1,8 +1,6 @@
 """An open body file, shared by everyone who reads it and closed with the last of them."""
 
 import asyncio
-import errno
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -16,8 +14,6 @@ from proxy.spool.threads import Threads
 from proxy.spool.whole import whole
 
 R = TypeVar("R")
-
-_NOWAIT = getattr(os, "RWF_NOWAIT", 0)  # Linux; elsewhere every read takes a thread
 
 
 def _nothing() -> None:
@@ -139,9 +135,8 @@ class Body:
         assert 0 <= start < stop
         self.check()
         try:
-            data: bytes | bytearray | None = self._read_cached(start, stop)
-            if data is None:
-                data = await self._in_thread(self._threads.reading, _read_all, self._fd, start, stop)
+            room = bytearray(stop - start)
+            data = room if self._residence.read(room, start) else await self._read_slowly(room, start)
         except OSError as error:
             self._broken = True
             raise BodyLost(f"cannot read the spool: {error.strerror}") from error
@@ -150,6 +145,14 @@ class Body:
             raise BodyLost(f"body file is shorter than its {stop} bytes")
         self.check()  # it may have waited
         return data
+
+    async def _read_slowly(self, room: bytearray, start: int) -> bytes | bytearray:
+        stop = start + len(room)
+        if self._residence.tells:
+            return await self._in_thread(self._threads.reading, _read_all, self._fd, start, stop)
+        # All around it too, for the next ones not to come this way.
+        is_there = await self._fetched(start, stop) and self._residence.read(room, start)
+        return room if is_there else b""
 
     async def bring(self, start: int, stop: int) -> None:
         """Have the bytes [start, stop) in the page cache, for the loop to send the file without waiting for the disk.
@@ -167,6 +170,14 @@ class Body:
                 self._broken = True
                 raise BodyLost(f"body file is shorter than its {stop} bytes")
         self.check()  # it may have waited
+
+    def has_at_hand(self, start: int, stop: int) -> bool:
+        """Could the bytes [start, stop), at most WINDOW, be sent without waiting for the disk?  Raises OSError."""
+        return self._residence.holds(start, stop)
+
+    def read_now(self, room: memoryview, start: int) -> bool:
+        """Fill `room` with the bytes from `start` on, if that needs no disk.  Raises OSError."""
+        return self._residence.read(room, start)
 
     async def _fetched(self, start: int, stop: int) -> bool:
         is_there = await self._in_thread(self._threads.reading, self._residence.bring, start, stop)
@@ -211,18 +222,6 @@ class Body:
     def _let_go(self, working: asyncio.Future[R]) -> None:
         working.exception()  # known to whoever waited, and nobody else cares
         self.release()
-
-    def _read_cached(self, start: int, stop: int) -> bytearray | None:
-        if not _NOWAIT:
-            return None
-        buffer = bytearray(stop - start)
-        try:
-            count = calls.preadv(self._fd, [buffer], start, _NOWAIT)
-        except OSError as error:
-            if error.errno in {errno.EAGAIN, errno.EOPNOTSUPP}:  # not in the cache; a tmpfs
-                return None
-            raise
-        return buffer if count == len(buffer) else None
 
 
 def _read_all(fd: int, start: int, stop: int) -> bytes:

@@ -23,39 +23,50 @@ class Residence:
     """Of one file.
 
     A read that is not to wait tells it, and reads all of it: memory is reclaimed, and a disk read ahead, in pieces
-    of a few KiB.  That takes 10 us for a window, so that what was found is remembered for a moment.
+    of a few KiB.  That takes 10 us for a window, so that what was found is remembered for a moment.  Where the file
+    system takes no such reads, as a tmpfs or an overlay, that memory is all there is.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._there: set[int] = set()
         self._since = 0.0
+        self.tells = bool(_NOWAIT)
+        """Does the file system, as far as is known by now?"""
 
     def __repr__(self) -> str:
         return f"<Residence fd={self._fd} remembered={len(self._there)}>"
 
     def holds(self, start: int, stop: int) -> bool:
-        """Are the bytes [start, stop), at most WINDOW of them, there?  No, where the file system cannot tell.
-
-        Raises OSError.
-        """
+        """Are the bytes [start, stop), at most WINDOW of them, there?  Raises OSError."""
         assert start < stop <= start + WINDOW
         units = _units(start, stop)
         if self._remembered().issuperset(units):
             return True
-        if not _NOWAIT:
-            return False
         begin, end = units.start * UNIT, units.stop * UNIT
-        try:
-            count = calls.preadv(self._fd, [_scratch[: end - begin]], begin, _NOWAIT)
-        except OSError as error:
-            if error.errno in {errno.EAGAIN, errno.EOPNOTSUPP}:  # not there; a tmpfs
-                return False
-            raise
-        if begin + count < stop:
+        if begin + self._try(_scratch[: end - begin], begin) < stop:
             return False
         self._there.update(units)
         return True
+
+    def read(self, room: bytearray | memoryview, start: int) -> bool:
+        """Fill `room` with the bytes from `start` on, if that needs no disk.  Raises OSError."""
+        if self.tells and (count := self._try(room, start)):
+            return count == len(room)
+        known = self._remembered().issuperset(_units(start, start + len(room)))
+        return known and calls.preadv(self._fd, [room], start, 0) == len(room)
+
+    def _try(self, room: bytearray | memoryview, start: int) -> int:
+        """How many of the bytes from `start` on could be had at once, all into `room`."""
+        if not self.tells:
+            return 0
+        try:
+            return int(calls.preadv(self._fd, [room], start, _NOWAIT))
+        except OSError as error:
+            if error.errno not in {errno.EAGAIN, errno.EOPNOTSUPP}:
+                raise
+            self.tells = error.errno == errno.EAGAIN
+            return 0
 
     def note(self, start: int, stop: int) -> None:
         """Somebody has just read or written the bytes [start, stop), and what lies about them."""

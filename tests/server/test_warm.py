@@ -12,6 +12,7 @@ import pytest
 
 from proxy.server import sending
 from proxy.server.connection import Connection
+from proxy.spool.body import Body
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.server.lanes import lane_of, listener_of, served
@@ -309,8 +310,8 @@ async def test_the_loop_has_its_turn_after_a_mebibyte(
     turns: list[int] = []
     real = sending.send_some
 
-    def noted(sock: int, body: Any, start: int, stop: int, *, known: int = 0) -> tuple[int, sending.Pause]:
-        at, pause = real(sock, body, start, stop, known=known)
+    def noted(sock: int, body: Any, start: int, stop: int) -> tuple[int, sending.Pause]:
+        at, pause = real(sock, body, start, stop)
         turns.append(at - start)
         return at, pause
 
@@ -325,7 +326,7 @@ async def test_what_is_not_in_the_page_cache_is_read_by_a_thread(
 ) -> None:
     async with stuck(adapter, origin) as wire:
         absent = iter([False, True] * 1000)
-        monkeypatch.setattr(sending, "is_resident", lambda *_: next(absent))
+        monkeypatch.setattr(Body, "has_at_hand", lambda *_: next(absent))
         assert await taken(wire) == LARGE[1:]
 
 

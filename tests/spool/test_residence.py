@@ -48,6 +48,8 @@ class Disk:
         monkeypatch.setattr(calls, "pread", self._fetched)
 
     def _asked_for(self, fd: int, buffers: list[Any], offset: int, flags: int) -> int:
+        if not flags:
+            return int(self._preadv(fd, buffers, offset, flags))
         self.asked += 1
         there = min(self.has.stop - offset, len(buffers[0])) if offset in self.has else 0
         if there <= 0:
@@ -106,6 +108,19 @@ async def test_what_has_just_been_written_is_there(body: Body, disk: Disk) -> No
 async def test_where_nobody_can_tell_a_thread_looks(body: Body, disk: Disk) -> None:
     disk.refusal = errno.EOPNOTSUPP  # a tmpfs
     await body.bring(0, 10)
+    assert disk.read == [range(UNIT)]
+    room = memoryview(bytearray(10))
+    assert body.read_now(room, 20)
+    assert room == pattern(SIZE)[20:30]
+    assert body.has_at_hand(5, UNIT)
+    assert not body.read_now(room, UNIT), "that would be more than has been looked for"
+
+
+async def test_where_nobody_can_tell_all_around_is_read_with_what_is_wanted(body: Body, disk: Disk) -> None:
+    disk.refusal = errno.EOPNOTSUPP
+    room = memoryview(bytearray(10))
+    assert not body.read_now(room, 20)
+    assert await body.read(20, 30) == pattern(SIZE)[20:30]
     assert disk.read == [range(UNIT)]
 
 
