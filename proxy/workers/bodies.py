@@ -20,13 +20,12 @@ class OpenBodies:
 
     def take(self, generation: str, file: int) -> Body:
         """The body of this generation, held once for the caller; `file` is one descriptor of it."""
-        body = self._busy.get(generation) or self._idle.pop(generation, None)
-        if body is None:
-            body = Body(file, self._disk)
-            body.kept(partial(self._set_idle, generation, body))
-        else:
+        body = self._busy.get(generation) or self._idle.get(generation)
+        if body is not None:
             os.close(file)
-        self._busy[generation] = body
+            return body.hold()
+        body = self._idle[generation] = Body(file, self._disk)
+        body.kept(partial(self._set_busy, generation, body), partial(self._set_idle, generation, body))
         return body.hold()
 
     def note_use(self, generation: str) -> None:
@@ -51,13 +50,17 @@ class OpenBodies:
         for generation in list(self._idle):
             self._close(generation)
 
+    def _set_busy(self, generation: str, body: Body) -> None:
+        del self._idle[generation]
+        self._busy[generation] = body
+
     def _set_idle(self, generation: str, body: Body) -> None:
-        self._busy.pop(generation, None)  # who reads without taking it lets go of an idle one
+        del self._busy[generation]
         self._idle[generation] = body
         if len(self._idle) > self._most_idle:
             self._close(next(iter(self._idle)))
 
     def _close(self, generation: str) -> None:
         body = self._idle.pop(generation)
-        body.kept(None)
+        body.kept()
         body.release()
