@@ -54,8 +54,10 @@ def test_an_idle_one_can_be_held_by_who_remembers_it(tmp_path: Path, bodies: Ope
     assert is_open(file)
     body.hold()
     bodies.close()
+    bodies.close_unlinked()
     assert is_open(file)
     body.release()
+    bodies.close()
     assert not is_open(file)
 
 
