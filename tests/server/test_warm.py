@@ -404,6 +404,7 @@ async def test_a_replacement(film: Adapter, origin: ScriptedOrigin) -> None:
             async with by_lane(film, count):
                 await wire.send(HEAD)
                 assert (await wire.response()).body == FILM[::-1][5:10]
+            await until(lambda: len(lane_of(film)._warm) > 0)
 
 
 async def test_whose_cookies_have_something_of_their_own(
