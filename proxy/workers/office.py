@@ -195,7 +195,7 @@ class Office:
                     pass
                 if following is None or self._vacant.is_set():
                     following = self._follow()
-                if following is not None and await _is_welcome(following):
+                if following is not None and await _is_welcome(following) and not self._vacant.is_set():
                     self.spool.secret = following.secret
                     self._set(following)
                     return following
