@@ -1,10 +1,12 @@
 """Log lines: made on the loop, written by a thread of their own, so that a slow reader of them stops nobody."""
 
+import fcntl
 import logging
 import queue
 import select
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Literal, TextIO
@@ -97,10 +99,25 @@ class _IfTaken(logging.StreamHandler[TextIO]):
             super().emit(record)
 
 
+class _InTurn(logging.StreamHandler[TextIO]):
+    """For one of several processes: a pipe takes 4 KiB at a time in one piece, and lines are longer, all the more
+    those of a batch.  The lock is the process', and ends with it.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # a system that locks files only, not pipes
+            fcntl.lockf(self.stream, fcntl.LOCK_EX)
+        try:
+            super().emit(record)
+        finally:
+            with suppress(OSError):
+                fcntl.lockf(self.stream, fcntl.LOCK_UN)
+
+
 def configure(*, level: str, style: Style, worker: int | None = None) -> Writing:
     """Send all logging to standard error in one form.  Stop the listener at the end, to see the last lines."""
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-    output = logging.StreamHandler(sys.stderr)
+    output = (logging.StreamHandler if worker is None else _InTurn)(sys.stderr)
     _send_all(_Handover(lines), output, level=level, style=style, worker=worker)
     listener = Writing(lines, output)
     listener.start()

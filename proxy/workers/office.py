@@ -1,6 +1,7 @@
-"""Who keeps the spool.  Where nobody does, each worker tries: the lock of the folder decides, and no message does."""
+"""Who keeps the spool.  Where nobody does, each worker tries: a lock decides, and no message does."""
 
 import asyncio
+import fcntl
 import socket
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
@@ -165,7 +166,7 @@ class Office:
         """Settle who keeps the spool: if there is no other worker, this one.  Raises SpoolError, OSError."""
         self._take, self._wanting = take, wanting
         if alone:
-            self._keep(await take())
+            self._keep(await self._take_over())
             return
         following = await self._settle()
         self._running = asyncio.create_task(self._run(following), name="office")
@@ -188,13 +189,13 @@ class Office:
         try:
             while True:
                 try:
-                    self._keep(await self._take())
+                    self._keep(await self._take_over())
                     break
                 except SpoolInUse:
                     pass
                 if following is None or self._vacant.is_set():
                     following = self._follow()
-                if following is not None and await _is_welcome(following):
+                if following is not None and await _is_welcome(following) and not self._vacant.is_set():
                     self.spool.secret = following.secret
                     self._set(following)
                     return following
@@ -205,6 +206,27 @@ class Office:
         if following is not None:
             following.close()
         return None
+
+    async def _take_over(self) -> Keeping:
+        """Become the keeper.  Raises SpoolInUse where there is one; SpoolError, OSError."""
+        self._claim(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            return await self._take()
+        except BaseException:
+            self._claim(fcntl.LOCK_UN)
+            raise
+
+    def _claim(self, how: int) -> None:
+        """Whoever reads the knocks holds them, too: the folder with its lock may be removed, and another one made.
+
+        The kernel keeps this for the process, however it ends.
+        """
+        try:
+            fcntl.lockf(self._knocks, how)
+        except BlockingIOError:
+            raise SpoolInUse("another worker keeps the spool") from None
+        except OSError:
+            pass  # a system that locks files only, not sockets: the folder alone decides
 
     def _set(self, keeper: Following | Cache) -> None:
         self.spool.keeper = keeper
@@ -276,6 +298,7 @@ class Office:
             for desk in list(self._desks):
                 desk.close()
             await self._keeping.close()
+            self._claim(fcntl.LOCK_UN)
         self._bodies.close()
         await asyncio.to_thread(self._threads.shutdown)
 

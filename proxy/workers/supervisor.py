@@ -102,9 +102,9 @@ class Supervisor:
         gc.freeze()  # what is here by now is shared with the workers for as long as nobody touches it
         while True:
             self._reap()
+            self._start_those_due()
             if self._ends_by is not None and not any(worker.pid for worker in self._workers):
                 break
-            self._start_those_due()
             for key, _ in self._selector.select(self._pause()):
                 if key.data is None:
                     self._take_signals()
@@ -173,7 +173,15 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         # What is sent to the new process before it has handlers of its own must not come to ours.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        worker.pid = os.fork()
+        try:
+            worker.pid = os.fork()
+        except OSError as error:  # there may be too many processes, for a while
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _log.error("a worker cannot be started", worker=worker.number, why=str(error))
+            ours.close()
+            theirs.close()
+            self._put_off(worker, 1)
+            return
         if not worker.pid:
             os._exit(self._be(worker.number, ours, theirs))
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -251,14 +259,21 @@ class Supervisor:
         self._counts[worker.number] = 0
         if self._ends_by is not None:
             return
-        if not self._said:  # it has said why
+        if self._said:  # else it has said why
+            _log.error(
+                "a worker has ended, and is started again", worker=worker.number, pid=pid, status=status
+            )
+        self._put_off(worker, status)
+
+    def _put_off(self, worker: _Worker, status: int) -> None:
+        """Start it in a while; or, if it is the first that could not, end."""
+        if not self._said:
             self._status = status if status > 0 else 1
             self._end(signal.SIGTERM, 0)
             return
         worker.failures = 0 if worker.ready else worker.failures + 1
         pause = min(FIRST_PAUSE * 2.0**worker.failures, LONGEST_PAUSE)
         worker.due, worker.ready = time.monotonic() + pause, False
-        _log.error("a worker has ended, and is started again", worker=worker.number, pid=pid, status=status)
 
 
 def _only_wake(number: int, frame: object) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
 
 import pytest
 
-from tests.scripted_origin import ScriptedOrigin
+from tests.scripted_origin import Body, Head, OriginRequest, Script, ScriptedOrigin
 from tests.server.process import serving
 from tests.spool.objects import pattern
 from tests.together import until
@@ -170,6 +171,36 @@ async def test_all_die_and_no_connection_in_the_queue_is_lost(origin: ScriptedOr
             os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(20):
             assert (await (await running.wire()).get("/film.mp4")).body == FILM
+
+
+async def test_there_is_one_keeper_though_a_worker_starts_after_the_folder_has_been_removed(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    """The lock in the folder has gone with it."""
+    body = b"the first"
+
+    def answer(request: OriginRequest) -> Script:
+        return [Head(200, {"Content-Length": str(len(body)), "Cache-Control": "max-age=3600"}), Body(body)]
+
+    origin.on("/film.mp4", answer)
+    async with crew(origin, tmp_path, purge_from=["127.0.0.0/8"]) as running:
+        keeper, before = await running.keeper(), await running.pids()
+        shutil.rmtree(tmp_path / "spool")
+        dead = next(worker for worker in before if worker != keeper)
+        await running.kill(dead)
+        while (await running.pids())[dead] == before[dead]:
+            pass
+        wires = await running.pinned()
+        for teller in wires:
+            for wire in wires.values():
+                assert (await wire.get("/film.mp4")).body == body
+            body = b"what came after %d" % teller
+            while True:  # 503, until the keeper has made a new folder
+                await wires[teller].request("PURGE", "/film.mp4")
+                if (await wires[teller].response()).status == 200:
+                    break
+            for worker, wire in wires.items():
+                assert (await wire.get("/film.mp4")).body == body, f"{worker} after {teller}"
 
 
 # The end

@@ -1,14 +1,16 @@
 """Who keeps the spool, where nobody does."""
 
+import asyncio
 import socket
 from typing import NoReturn
 
 import pytest
 
-from proxy.errors import KeeperLost, SpoolInUse
+from proxy.errors import KeeperLost, SpoolError, SpoolInUse
 from proxy.semantics.purging import Everything
 from proxy.spool.epochs import Epochs
 from proxy.workers import office
+from proxy.workers.following import Following
 from proxy.workers.office import Office
 
 
@@ -31,6 +33,29 @@ async def test_where_nobody_takes_over_a_request_waits_for_a_while_and_fails(
             await lonely.purge(Everything(), soft=False)
         assert (failure.value.status, failure.value.reason) == (503, "keeper-lost")
         await lonely.close()
+
+
+async def test_whoever_goes_as_soon_as_it_has_said_welcome_is_not_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    takes = [SpoolInUse("another one has it"), SpoolError("it is gone, and so is the disk")]
+
+    async def take() -> NoReturn:
+        raise takes.pop(0)
+
+    async def is_welcome(following: Following) -> bool:
+        following._link._lose()
+        await asyncio.sleep(0)
+        return True
+
+    monkeypatch.setattr(office, "_is_welcome", is_welcome)
+    knock, knocks = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with knock, knocks:
+        worker = office_at(knock, knocks)
+        with pytest.raises(SpoolError, match="the disk"):
+            await worker.open(take, lambda request: NotImplemented, alone=False)
+        assert worker.spool.keeper is None
+        await worker.close()
 
 
 async def test_the_first_worker_does_not_wait_for_others() -> None:
