@@ -1,7 +1,7 @@
 """The warm lane: a GET whose answer is a warm record is answered where its bytes arrive, past aiohttp.
 
-A head is recognised, not parsed: its first line and Host are a record's key; the rest, without the lines that differ
-from request to request (`Range` and the conditions), is one that was read before.  Everything else, whatever is
+A head is recognised, not parsed: without its Range it is one that came before, or else its first line and Host are a
+record's key, and the rest, without the conditions, was read before.  Everything else, whatever is
 spelled in another way, and whatever is not at hand goes the long way, which answers the same, byte for byte.
 """
 
@@ -26,8 +26,10 @@ from proxy.server.access import Access
 from proxy.server.sending import WINDOW, Sending, send_some
 from proxy.spool.body import Body
 
+HEADS: Final = 1024
+"""Heads without Range that are remembered, as of a player that asks for one slice after another; ..."""
 SHAPES: Final = 1024
-"""Heads without what differs, that are remembered; ..."""
+"""... and those without all that differs; ..."""
 LONGEST: Final = 4096
 """... of heads of at most so many bytes."""
 SMALL: Final = 64 << 10
@@ -35,6 +37,8 @@ SMALL: Final = 64 << 10
 ROOM: Final = SMALL + (8 << 10)
 """Bytes of a buffer for both, which is used again and again."""
 
+Head = tuple[bytes, Shape, bytes]
+"""Of a request, without Range: its first line and Host, its conditional fields, and between them all the others."""
 
 Over = Callable[[int, BaseException | None], None]
 """Told of an answer's end: the bytes of its body, and what kept the rest from it."""
@@ -81,6 +85,7 @@ class Lane:
         self._send_rate = send_rate
         self._longest = min(longest, LONGEST)
         self._fields = fields - MOST_CONDITIONS - 2
+        self._heads: OrderedDict[bytes, Head] = OrderedDict()
         self._shapes: OrderedDict[bytes, Shape | None] = OrderedDict()
         self._room = memoryview(bytearray(ROOM))
 
@@ -104,27 +109,18 @@ class Lane:
     def take(self, client: Client, data: bytes) -> bool:
         """Answer what has been received, if it is one such request and nothing else; False if it is not."""
         begun = time.monotonic()
-        end = data.find(b"\r\n", data.find(b"\r\nHost: ") + 8)
-        key = data[:end]
-        record = self._warm.find(key)
-        if record is None or self.draining or len(data) > self._longest or not data.endswith(b"\r\n\r\n"):
+        if self.draining or len(data) > self._longest or not data.endswith(b"\r\n\r\n"):
             return False
-        asked, conditions = None, b""
-        at = data.rfind(b"\r\nRange: bytes=", end)  # from the end, where browsers put it
-        if at < 0:
-            lines = data[end:]
-        else:
-            behind = data.find(b"\r\n", at + 15)
-            asked = data[at + 15 : behind]
-            lines = data[end:at] + data[behind:]
-        at = lines.rfind(b"\r\nIf-")
-        while at >= 0:
-            behind = lines.find(b"\r\n", at + 5)
-            conditions += lines[at:behind]
-            lines = lines[:at] + lines[behind:]
-            at = lines.rfind(b"\r\nIf-", 0, at)
-        shape = self._shapes.get(lines) or self._shape(lines)
-        if shape is None:
+        at, asked, rest = data.rfind(b"\r\nRange: bytes="), None, data  # it stands near the end
+        if at >= 0:
+            end = data.find(b"\r\n", at + 15)
+            asked, rest = data[at + 15 : end], data[:at] + data[end:]
+        head = self._heads.get(rest) or self._recognise(rest)
+        if head is None:
+            return False
+        key, shape, conditions = head
+        record = self._warm.find(key)
+        if record is None:
             return False
         if not self._warm.holds(key, record):
             self._warm.drop(key)
@@ -132,6 +128,26 @@ class Lane:
         if (shape.has_cookies or shape.has_origin) and not self._fits(shape, record):
             return False
         return self._answer(client, record, shape, asked, conditions, begun)
+
+    def _recognise(self, head: bytes) -> Head | None:
+        """Take a head without its Range apart; None for one that the lane has nothing to do with just now."""
+        end = head.find(b"\r\n", head.find(b"\r\nHost: ") + 8)
+        key, lines, conditions = head[:end], head[end:], b""
+        if self._warm.find(key) is None:
+            return None
+        at = lines.rfind(b"\r\nIf-")
+        while at >= 0:
+            end = lines.find(b"\r\n", at + 5)
+            conditions += lines[at:end]
+            lines = lines[:at] + lines[end:]
+            at = lines.rfind(b"\r\nIf-", 0, at)
+        shape = self._shapes.get(lines) or self._shape(lines)
+        if shape is None:
+            return None
+        found = self._heads[head] = key, shape, conditions
+        if len(self._heads) > HEADS:
+            self._heads.popitem(last=False)
+        return found
 
     def _shape(self, lines: bytes) -> Shape | None:
         if lines in self._shapes:
