@@ -9,7 +9,7 @@ import asyncio
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -32,16 +32,15 @@ SHAPES: Final = 1024
 """... and those without all that differs; ..."""
 LONGEST: Final = 4096
 """... of heads of at most so many bytes."""
-SMALL: Final = 64 << 10
-"""Bytes up to which a body is read and written with its head; of a larger one, the file is sent."""
-ROOM: Final = SMALL + (8 << 10)
-"""Bytes of a buffer for both, which is used again and again."""
+ROOM: Final = 72 << 10
+"""Bytes of a head and its body up to which they are copied, and sent as one; of a larger body, the file is sent."""
+
 
 Head = tuple[bytes, Shape, bytes]
 """Of a request, without Range: its first line and Host, its conditional fields, and between them all the others."""
 
-Over = Callable[[int, BaseException | None], None]
-"""Told of an answer's end: the bytes of its body, and what kept the rest from it."""
+Told = tuple[str, Record, Shape, bytes | None, int, float]
+"""What `Access.record_warm` is told of an answer, before its size."""
 
 
 class Client(Protocol):
@@ -203,44 +202,39 @@ class Lane:
             status = 206
         else:
             head, status, start, stop = record.whole, 200, 0, record.length
-        if stop - start > SMALL:
-            over = partial(self._access.record_warm, client.client, record, shape, asked, status, begun)
-            return self._send_large(client, record, head, start, stop, over)
-        answer = self._with_body(head, record.body, start, stop)
-        if answer is None:
-            return False
-        self._write(client, answer)
-        self._access.record_warm(client.client, record, shape, asked, status, begun, stop - start)
-        return True
+        return self._send(
+            client, head, record.body, start, stop, (client.client, record, shape, asked, status, begun)
+        )
 
-    def _send_large(
-        self, client: Client, record: Record, head: bytes, start: int, stop: int, over: Over
-    ) -> bool:
-        transport, body, at = client.transport, record.body, start
+    def _send(self, client: Client, head: bytes, body: Body, start: int, stop: int, told: Told) -> bool:
+        transport = client.transport
         assert transport is not None
-        try:
-            if not body.has_at_hand(start, min(start + WINDOW, stop)):
-                return False
-        except OSError:
+        first = self._at_hand(head, body, start, stop)
+        if first is None:
             return False
-        transport.write(head)
         client.passed_by()
+        sock, at = transport.get_extra_info("socket"), start
         try:
-            if not transport.get_write_buffer_size():
-                sock = transport.get_extra_info("socket").fileno()
-                at, _ = send_some(sock, body, start, stop)
+            try:
+                sent = sock._sock.send(first)  # what it does not take is in the file: no need for a copy
+            except BlockingIOError:
+                sent = 0
+            if sent < len(head):
+                transport.write(head[sent:])
+            elif (at := start + sent - len(head)) < stop:
+                at, _ = send_some(sock.fileno(), body, at, stop)
         except (OSError, SpoolError) as error:
-            self._end(client, transport, start, over, 0, error)
+            self._end(client, transport, at - start, told, 0, error)
             return True
         if at == stop:
-            over(stop - start, None)
+            self._access.record_warm(*told, stop - start)
             return True
         client.sending = Sending(
             transport,
             body,
             at,
             stop,
-            partial(self._end, client, transport, at - start, over),
+            partial(self._end, client, transport, at - start, told),
             send_idle=self._send_idle,
             send_rate=self._send_rate,
         )
@@ -249,23 +243,26 @@ class Lane:
         done.add_done_callback(self.sendings.discard)
         return True
 
-    def _with_body(self, head: bytes, body: Body, start: int, stop: int) -> memoryview | None:
-        """A whole answer; None where its bytes are not at hand, or lost, which the long way finds out, and tells."""
+    def _at_hand(self, head: bytes, body: Body, start: int, stop: int) -> bytes | memoryview | None:
+        """What is sent at once: the head, and a body that is small.  None where its bytes are not at hand, or lost,
+        which the long way finds out, and tells.
+        """
         size = len(head) + stop - start
-        answer = self._room[:size] if size <= ROOM else memoryview(bytearray(size))
-        answer[: len(head)] = head
         try:
+            if size > ROOM:
+                return head if body.has_at_hand(start, min(start + WINDOW, stop)) else None
+            answer = self._room[:size]
+            answer[: len(head)] = head
             return answer if body.read_now(answer[len(head) :], start) else None
         except OSError:
             return None
 
-    def _write(self, client: Client, answer: bytes | memoryview) -> None:
+    def _write(self, client: Client, answer: bytes) -> None:
         transport = client.transport
         assert transport is not None
         transport.write(answer)
         client.passed_by()
         if transport.get_write_buffer_size():
-            self._room = memoryview(bytearray(ROOM))  # the old one may be what waits to be sent
             give_up_after(transport, self._send_idle)
             client.watch_rest(self._send_idle, self._send_rate)
 
@@ -274,12 +271,12 @@ class Lane:
         client: Client,
         transport: asyncio.Transport,
         before: int,
-        over: Over,
+        told: Told,
         sent: int,
         error: BaseException | None,
     ) -> None:
         client.sending = None
-        over(before + sent, error)
+        self._access.record_warm(*told, before + sent, error)
         match error:
             case None:
                 transport.resume_reading()
