@@ -78,7 +78,8 @@ class Record:
     """`body` is not held, so that it can be evicted: whoever uses the record looks whether it is open still.
 
     `age` and `ttl` are those at `made`, seconds since the epoch.  Requests with credentials may use it where it is
-    `for_credentials`; `about` is a request for it without fields.  The heads are those of this `second`.
+    `for_credentials`; `about` is a request for it without fields.  The heads are those of this `second`, and so are
+    the credentials that have `entered`.
     """
 
     entry: Entry
@@ -99,6 +100,7 @@ class Record:
     partial: bytes = b""
     partial_rest: bytes = b""
     not_modified: bytes = b""
+    entered: set[bytes] = field(default_factory=set)
     _verdicts: dict[bytes, tuple[Verdict | None, bool]] = field(default_factory=dict)
 
     def render(self, now: int) -> None:
@@ -111,6 +113,7 @@ class Record:
         answers = self.answers
         self.whole, self.not_modified = at(answers.whole), at(answers.not_modified)
         self.partial, self.partial_rest = at(answers.partial), at(answers.partial_rest)
+        self.entered.clear()
         self.second = now
 
     def verdict(self, conditions: bytes) -> tuple[Verdict | None, bool]:
@@ -217,8 +220,14 @@ class Warm:
         self._records.pop(key, None)
 
     def enters(self, record: Record, partition: bytes) -> bool:
-        """May these credentials use it, without anything having to end for them first?"""
-        return record.for_credentials and self._partitions.is_in_use(partition)
+        """May these credentials use it, without anything having to end for them first?  Their use is noted once a
+        second.
+        """
+        if partition not in record.entered:
+            if not record.for_credentials or not self._partitions.is_in_use(partition):
+                return False
+            record.entered.add(partition)
+        return True
 
     def keep(
         self,

@@ -44,8 +44,7 @@ class Line(NamedTuple):
     @property
     def timestamp(self) -> str:
         whole = int(self.when)
-        micros = round((self.when - whole) * 1e6)
-        return f"{_second(whole)}.{micros:06d}Z" if micros < 1_000_000 else f"{_second(whole + 1)}.000000Z"
+        return f"{_second(whole)}.{int((self.when - whole) * 1e6):06d}Z"
 
     def event(self) -> dict[str, object]:
         """The line as structlog would have it."""
@@ -66,11 +65,6 @@ class Line(NamedTuple):
             seconds, cache, detail, route, reason, why, aborted, referer, agent,
         ) = self
         # fmt: on
-        who = "" if client is None else f'"client": {_usual(client)}, '
-        if method is not None and target is not None and protocol is not None:
-            who += f'"method": {_usual(method)}, "target": {_usual(target)}, "protocol": {_usual(protocol)}, '
-        if host is not None:
-            who += f'"host": {_usual(host)}, '
         what = "" if asked is None else f'"range": {quoted(asked)}, '
         if ignored is not None:
             what += f'"range_ignored": {quoted(ignored)}, '
@@ -82,14 +76,10 @@ class Line(NamedTuple):
             end += f'"why": {quoted(why)}, '
         if aborted is not None:
             end += '"aborted": true, '
-        if referer is not None:
-            end += f'"referer": {_usual(referer)}, '
-        if agent is not None:
-            end += f'"user_agent": {_usual(agent)}, '
         return (
-            f'{{{who}"status": {status}, "bytes": {size}, {what}"seconds": {seconds!r}, {told}'
-            f'"route": {_usual(route)}, {end}"event": "request", "level": "info", "logger": "access", '
-            f'"timestamp": "{self.timestamp}"}}'
+            f'{{{_who(client, method, target, protocol, host)}"status": {status}, "bytes": {size}, '
+            f'{what}"seconds": {_number(seconds)}, {told}"route": {_usual(route)}, {end}{_by(referer, agent)}'
+            f'"event": "request", "level": "info", "logger": "access", "timestamp": "{self.timestamp}"}}'
         )
 
     def combined(self) -> str:
@@ -107,8 +97,28 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
 
 
+# What the next lines will say, too.
+
 _usual = lru_cache(maxsize=512)(quoted)
-"""Of what the next line will say, too."""
+_number = lru_cache(maxsize=512)(float.__repr__)
+
+
+@lru_cache(maxsize=512)
+def _who(
+    client: str | None, method: str | None, target: str | None, protocol: str | None, host: str | None
+) -> str:
+    who = "" if client is None else f'"client": {quoted(client)}, '
+    if method is not None and target is not None and protocol is not None:
+        who += f'"method": {quoted(method)}, "target": {quoted(target)}, "protocol": {quoted(protocol)}, '
+    if host is not None:
+        who += f'"host": {quoted(host)}, '
+    return who
+
+
+@lru_cache(maxsize=512)
+def _by(referer: str | None, agent: str | None) -> str:
+    by = "" if referer is None else f'"referer": {quoted(referer)}, '
+    return by if agent is None else f'{by}"user_agent": {quoted(agent)}, '
 
 
 def apache_quoted(text: str) -> str:

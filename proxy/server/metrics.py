@@ -27,8 +27,7 @@ class Metrics(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests: defaultdict[Labels, int] = defaultdict(int)
-        self._sizes: defaultdict[str, int] = defaultdict(int)
-        self._latencies: dict[str, list[float]] = {}  # requests in each bucket, and all their seconds
+        self._routes: dict[str, list[float]] = {}  # requests in each bucket, all their seconds and bytes
         self.lane_requests = 0
         """Those of the requests that the warm lane has answered."""
         registry.register(self)
@@ -71,14 +70,13 @@ class Metrics(Collector):
 
     def count(self, labels: Labels, size: int, seconds: float) -> None:
         """A request is over: `size` body bytes were sent, and it took so long."""
-        route = labels[0]
         self._requests[labels] += 1
-        self._sizes[route] += size
-        latencies = self._latencies.get(route)
-        if latencies is None:
-            latencies = self._latencies[route] = [0] * (len(LATENCIES) + 2)
-        latencies[bisect_left(LATENCIES, seconds)] += 1
-        latencies[-1] += seconds
+        counts = self._routes.get(labels[0])
+        if counts is None:
+            counts = self._routes[labels[0]] = [0] * (len(LATENCIES) + 3)
+        counts[0 if seconds <= LATENCIES[0] else bisect_left(LATENCIES, seconds)] += 1
+        counts[-2] += seconds
+        counts[-1] += size
 
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -97,13 +95,13 @@ class Metrics(Collector):
         sizes = CounterMetricFamily(
             "range_adapter_response_bytes", "Body bytes sent to clients.", labels=("route",)
         )
-        for route, size in self._sizes.items():
+        for route, (*_, size) in self._routes.items():
             sizes.add_metric((route,), size)
         yield sizes
         seconds = HistogramMetricFamily(
             "range_adapter_request_seconds", "From the request's head to the answer's end.", labels=("route",)
         )
         bounds = [*map(floatToGoString, LATENCIES), "+Inf"]
-        for route, (*buckets, total) in self._latencies.items():
+        for route, (*buckets, total, _) in self._routes.items():
             seconds.add_metric((route,), list(zip(bounds, accumulate(buckets), strict=True)), total)
         yield seconds

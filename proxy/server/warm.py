@@ -1,7 +1,7 @@
 """The warm lane: a GET whose answer is a warm record is answered where its bytes arrive, past aiohttp.
 
-A head is recognised, not parsed: its first line and Host are a record's key; the rest, without the lines that differ
-from request to request (`Range` and the conditions), is one that was read before.  Everything else, whatever is
+A head is recognised, not parsed: without its Range it is one that came before, or else its first line and Host are a
+record's key, and the rest, without the conditions, was read before.  Everything else, whatever is
 spelled in another way, and whatever is not at hand goes the long way, which answers the same, byte for byte.
 """
 
@@ -9,7 +9,7 @@ import asyncio
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -26,18 +26,21 @@ from proxy.server.access import Access
 from proxy.server.sending import WINDOW, Sending, send_some
 from proxy.spool.body import Body
 
+HEADS: Final = 1024
+"""Heads without Range that are remembered, as of a player that asks for one slice after another; ..."""
 SHAPES: Final = 1024
-"""Heads without what differs, that are remembered; ..."""
+"""... and those without all that differs; ..."""
 LONGEST: Final = 4096
 """... of heads of at most so many bytes."""
-SMALL: Final = 64 << 10
-"""Bytes up to which a body is read and written with its head; of a larger one, the file is sent."""
-ROOM: Final = SMALL + (8 << 10)
-"""Bytes of a buffer for both, which is used again and again."""
+ROOM: Final = 72 << 10
+"""Bytes of a head and its body up to which they are copied, and sent as one; of a larger body, the file is sent."""
 
 
-Over = Callable[[int, BaseException | None], None]
-"""Told of an answer's end: the bytes of its body, and what kept the rest from it."""
+Head = tuple[bytes, Shape, bytes]
+"""Of a request, without Range: its first line and Host, its conditional fields, and between them all the others."""
+
+Told = tuple[str, Record, Shape, bytes | None, int, float]
+"""What `Access.record_warm` is told of an answer, before its size."""
 
 
 class Client(Protocol):
@@ -81,6 +84,7 @@ class Lane:
         self._send_rate = send_rate
         self._longest = min(longest, LONGEST)
         self._fields = fields - MOST_CONDITIONS - 2
+        self._heads: OrderedDict[bytes, Head] = OrderedDict()
         self._shapes: OrderedDict[bytes, Shape | None] = OrderedDict()
         self._room = memoryview(bytearray(ROOM))
 
@@ -104,33 +108,45 @@ class Lane:
     def take(self, client: Client, data: bytes) -> bool:
         """Answer what has been received, if it is one such request and nothing else; False if it is not."""
         begun = time.monotonic()
-        end = data.find(b"\r\n")
-        if not data.startswith(b"\r\nHost: ", end) or not data.endswith(b"\r\n\r\n"):
+        if self.draining or len(data) > self._longest or not data.endswith(b"\r\n\r\n"):
             return False
-        end = data.find(b"\r\n", end + 8)
-        key = data[:end]
-        record = self._warm.find(key)
-        if record is None or self.draining or len(data) > self._longest:
-            return False
-        lines, asked, conditions = data[end:], None, b""
-        at = lines.find(b"\r\nRange: bytes=")
+        at, asked, rest = data.rfind(b"\r\nRange: bytes="), None, data  # it stands near the end
         if at >= 0:
-            end = lines.find(b"\r\n", at + 15)
-            asked = lines[at + 15 : end]
-            lines = lines[:at] + lines[end:]
-        at = lines.find(b"\r\nIf-")
-        while at >= 0:
-            end = lines.find(b"\r\n", at + 5)
-            conditions += lines[at:end]
-            lines = lines[:at] + lines[end:]
-            at = lines.find(b"\r\nIf-", at)
-        shape = self._shapes.get(lines) or self._shape(lines)
-        if shape is None or not self._fits(shape, record):
+            end = data.find(b"\r\n", at + 15)
+            asked, rest = data[at + 15 : end], data[:at] + data[end:]
+        head = self._heads.get(rest) or self._recognise(rest)
+        if head is None:
+            return False
+        key, shape, conditions = head
+        record = self._warm.find(key)
+        if record is None:
             return False
         if not self._warm.holds(key, record):
             self._warm.drop(key)
             return False
+        if (shape.has_cookies or shape.has_origin) and not self._fits(shape, record):
+            return False
         return self._answer(client, record, shape, asked, conditions, begun)
+
+    def _recognise(self, head: bytes) -> Head | None:
+        """Take a head without its Range apart; None for one that the lane has nothing to do with just now."""
+        end = head.find(b"\r\n", head.find(b"\r\nHost: ") + 8)
+        key, lines, conditions = head[:end], head[end:], b""
+        if self._warm.find(key) is None:
+            return None
+        at = lines.rfind(b"\r\nIf-")
+        while at >= 0:
+            end = lines.find(b"\r\n", at + 5)
+            conditions += lines[at:end]
+            lines = lines[:at] + lines[end:]
+            at = lines.rfind(b"\r\nIf-", 0, at)
+        shape = self._shapes.get(lines) or self._shape(lines)
+        if shape is None:
+            return None
+        found = self._heads[head] = key, shape, conditions
+        if len(self._heads) > HEADS:
+            self._heads.popitem(last=False)
+        return found
 
     def _shape(self, lines: bytes) -> Shape | None:
         if lines in self._shapes:
@@ -186,44 +202,39 @@ class Lane:
             status = 206
         else:
             head, status, start, stop = record.whole, 200, 0, record.length
-        if stop - start > SMALL:
-            over = partial(self._access.record_warm, client.client, record, shape, asked, status, begun)
-            return self._send_large(client, record, head, start, stop, over)
-        answer = self._with_body(head, record.body, start, stop)
-        if answer is None:
-            return False
-        self._write(client, answer)
-        self._access.record_warm(client.client, record, shape, asked, status, begun, stop - start)
-        return True
+        return self._send(
+            client, head, record.body, start, stop, (client.client, record, shape, asked, status, begun)
+        )
 
-    def _send_large(
-        self, client: Client, record: Record, head: bytes, start: int, stop: int, over: Over
-    ) -> bool:
-        transport, body, at = client.transport, record.body, start
+    def _send(self, client: Client, head: bytes, body: Body, start: int, stop: int, told: Told) -> bool:
+        transport = client.transport
         assert transport is not None
-        try:
-            if not body.has_at_hand(start, min(start + WINDOW, stop)):
-                return False
-        except OSError:
+        first = self._at_hand(head, body, start, stop)
+        if first is None:
             return False
-        transport.write(head)
         client.passed_by()
+        sock, at = transport.get_extra_info("socket"), start
         try:
-            if not transport.get_write_buffer_size():
-                sock = transport.get_extra_info("socket").fileno()
-                at, _ = send_some(sock, body, start, stop)
+            try:
+                sent = sock._sock.send(first)  # what it does not take is in the file: no need for a copy
+            except BlockingIOError:
+                sent = 0
+            if sent < len(head):
+                transport.write(head[sent:])
+            elif (at := start + sent - len(head)) < stop:
+                at, _ = send_some(sock.fileno(), body, at, stop)
         except (OSError, SpoolError) as error:
-            self._end(client, transport, start, over, 0, error)
+            self._end(client, transport, at - start, told, 0, error)
             return True
         if at == stop:
-            over(stop - start, None)
+            self._access.record_warm(*told, stop - start)
             return True
         client.sending = Sending(
             transport,
             body,
             at,
             stop,
-            partial(self._end, client, transport, at - start, over),
+            partial(self._end, client, transport, at - start, told),
             send_idle=self._send_idle,
             send_rate=self._send_rate,
         )
@@ -232,23 +243,26 @@ class Lane:
         done.add_done_callback(self.sendings.discard)
         return True
 
-    def _with_body(self, head: bytes, body: Body, start: int, stop: int) -> memoryview | None:
-        """A whole answer; None where its bytes are not at hand, or lost, which the long way finds out, and tells."""
+    def _at_hand(self, head: bytes, body: Body, start: int, stop: int) -> bytes | memoryview | None:
+        """What is sent at once: the head, and a body that is small.  None where its bytes are not at hand, or lost,
+        which the long way finds out, and tells.
+        """
         size = len(head) + stop - start
-        answer = self._room[:size] if size <= ROOM else memoryview(bytearray(size))
-        answer[: len(head)] = head
         try:
+            if size > ROOM:
+                return head if body.has_at_hand(start, min(start + WINDOW, stop)) else None
+            answer = self._room[:size]
+            answer[: len(head)] = head
             return answer if body.read_now(answer[len(head) :], start) else None
         except OSError:
             return None
 
-    def _write(self, client: Client, answer: bytes | memoryview) -> None:
+    def _write(self, client: Client, answer: bytes) -> None:
         transport = client.transport
         assert transport is not None
         transport.write(answer)
         client.passed_by()
         if transport.get_write_buffer_size():
-            self._room = memoryview(bytearray(ROOM))  # the old one may be what waits to be sent
             give_up_after(transport, self._send_idle)
             client.watch_rest(self._send_idle, self._send_rate)
 
@@ -257,12 +271,12 @@ class Lane:
         client: Client,
         transport: asyncio.Transport,
         before: int,
-        over: Over,
+        told: Told,
         sent: int,
         error: BaseException | None,
     ) -> None:
         client.sending = None
-        over(before + sent, error)
+        self._access.record_warm(*told, before + sent, error)
         match error:
             case None:
                 transport.resume_reading()

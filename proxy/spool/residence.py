@@ -61,7 +61,8 @@ class Residence:
         if not self.tells:
             return 0
         try:
-            return int(calls.preadv(self._fd, [room], start, _NOWAIT))
+            count: int = calls.preadv(self._fd, [room], start, _NOWAIT)
+            return count
         except OSError as error:
             if error.errno not in {errno.EAGAIN, errno.EOPNOTSUPP}:
                 raise

@@ -22,8 +22,8 @@ FILM = Thing("film.mp4", 128 * MiB)
 OTHER = Thing("other.mp4", 128 * MiB + 8 * MiB)
 """Of another size, so that its file can be told from that of the first."""
 GB = 1e9
-WARMING = 200
-"""Requests before a figure."""
+WARMING = 800
+"""Requests before a figure: so many that each of two workers meets each browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,11 @@ class Comparison:
         return Figure(what, "us", found, share)
 
     def _warm_up(self, server: Server, requests: Sequence[str], status: HTTPStatus, *, tls: bool) -> None:
-        """What each browser asks for first, and each object, is not counted."""
+        """What each browser asks for first, and each object, is not counted.  Nor is the disk: what has been asked of
+        others since, or stored by them, may have pushed the film out of the page cache.
+        """
+        whole = [head(server.port, FILM, segment())]
+        self._ask(Order(server.port, whole, HTTPStatus.OK, [], 1, once=True))
         self._ask(Order(_port(server, tls=tls), requests, status, [], once=True, tls=tls))
 
     def _alternating(self, what: str, servers: Sequence[Server]) -> Iterator[tuple[int, Server]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from proxy.server import sending
+from proxy.server import sending, warm
 from proxy.server.connection import Connection
 from proxy.spool.body import Body
 from tests.conftest import Adapter, StartAdapter
@@ -158,6 +158,26 @@ def _received(connection: Any) -> bool:
     return bool(connection._parser.head_bytes)
 
 
+async def test_a_range_behind_the_end_of_a_head(film: Adapter) -> None:
+    """Without that line, the bytes are a head that is known."""
+    whole = HEAD.replace(b"Range: bytes=5-9\r\n", b"")
+    async with film.wire() as wire:
+        await wire.send(whole)
+        assert (await wire.response()).body == FILM
+        async with by_lane(film, 0):
+            await wire.send(whole + b"Range: bytes=5-9\r\n")
+            assert (await wire.response()).body == FILM
+
+
+async def test_a_head_is_known_with_any_range_and_by_its_other_fields(film: Adapter) -> None:
+    async with by_lane(film, 3), film.wire() as wire:
+        for first, last in ((0, 4), (7, 7)):
+            await wire.send(HEAD.replace(b"5-9", b"%d-%d" % (first, last)))
+            assert (await wire.response()).body == FILM[first : last + 1]
+        await wire.send(HEAD[:-2] + b'If-None-Match: "v1"\r\n\r\n')
+        assert (await wire.response()).status == 304
+
+
 async def test_after_a_split_head_it_acts_again(film: Adapter) -> None:
     async with film.wire() as wire:
         await wire.send(HEAD[:20])
@@ -241,6 +261,42 @@ async def stuck(adapter: Adapter, origin: ScriptedOrigin) -> AsyncIterator[Wire]
 async def taken(wire: Wire) -> bytes:
     """The rest of the answer."""
     return (await wire.response()).body
+
+
+async def test_a_small_answer_too_goes_on_as_the_client_takes_it(film: Adapter) -> None:
+    loop, sock = asyncio.get_running_loop(), socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    with sock:
+        wire = film.wire()
+        await loop.sock_connect(sock, (wire.host, wire.port))
+        await until(lambda: bool(listener_of(film).connections))
+        [connection] = listener_of(film).connections
+        assert connection.transport is not None
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await loop.sock_sendall(sock, HEAD.replace(b"5-9", b"7-60000"))
+        await until(lambda: bool(lane_of(film).sendings))
+        assert connection.transport.get_write_buffer_size() == 0, "it is read when it is sent"
+        answer = b""
+        while len(answer) < 59_994 or not answer.endswith(FILM[59_900:60_001]):
+            answer += (piece := await loop.sock_recv(sock, 1 << 16))
+            assert piece
+    assert answer.partition(b"\r\n\r\n")[2] == FILM[7:60_001]
+
+
+async def test_only_what_was_sent_is_counted(film: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise ConnectionResetError
+
+    def sent() -> float:
+        return sum(counts[-1] for counts in lane_of(film)._access._metrics._routes.values())
+
+    monkeypatch.setattr(warm, "send_some", gone)
+    before = sent()
+    async with by_lane(film, 1), film.wire() as wire:
+        with pytest.raises((Truncated, ConnectionError)):
+            await get(wire, "/film.mp4", Range="bytes=100000-")
+    assert sent() == before
 
 
 async def test_a_second_request_waits_for_the_first_answer(adapter: Adapter, origin: ScriptedOrigin) -> None:
