@@ -27,22 +27,26 @@ class Pause(Enum):
 def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]:
     """Send of the bytes [start, stop), and tell how far that came.
 
-    Raises OSError, where the client has gone or the disk is broken, and SpoolError for a file that ends too early.
+    Raises OSError, where the client has gone or the disk is broken, and SpoolError for a file that ends too early:
+    if nothing was sent.  Else the next call does.
     """
     body.check()
-    fd, limit = body.fileno(), min(stop, start + TURN)
-    while start < limit:
-        end = min(start + WINDOW, limit)
-        if not body.has_at_hand(start, end):
-            return start, Pause.DISK
-        try:
-            sent = os.sendfile(sock, fd, start, end - start)
-        except BlockingIOError:
-            return start, Pause.SOCKET
-        if not sent:
-            raise SpoolError("the spool's file is shorter than promised")
-        start += sent
-    return start, Pause.TURN
+    fd, at, limit = body.fileno(), start, min(stop, start + TURN)
+    try:
+        while at < limit:
+            end = min(at + WINDOW, limit)
+            if not body.has_at_hand(at, end):
+                return at, Pause.DISK
+            sent = os.sendfile(sock, fd, at, end - at)
+            if not sent:
+                raise SpoolError("the spool's file is shorter than promised")
+            at += sent
+    except BlockingIOError:
+        return at, Pause.SOCKET
+    except (OSError, SpoolError):
+        if at == start:
+            raise
+    return at, Pause.TURN
 
 
 class Sending:

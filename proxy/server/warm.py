@@ -213,7 +213,7 @@ class Lane:
                 sock = transport.get_extra_info("socket").fileno()
                 at, _ = send_some(sock, body, start, stop)
         except (OSError, SpoolError) as error:
-            self._end(client, transport, start, over, 0, error)
+            self._end(client, transport, 0, over, 0, error)
             return True
         if at == stop:
             over(stop - start, None)

@@ -1,6 +1,7 @@
 """The warm lane's rules, each on raw sockets: when it acts, what it leaves alone, and how its answers end."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -12,7 +13,9 @@ import pytest
 
 from proxy.server import sending
 from proxy.server.connection import Connection
+from proxy.server.lines import Line
 from proxy.spool.body import Body
+from tests.access_log import access_log
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.server.lanes import lane_of, listener_of, served
@@ -328,6 +331,33 @@ async def test_what_is_not_in_the_page_cache_is_read_by_a_thread(
         absent = iter([False, True] * 1000)
         monkeypatch.setattr(Body, "has_at_hand", lambda *_: next(absent))
         assert await taken(wire) == LARGE[1:]
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+async def test_bytes_are_told_as_far_as_they_were_sent(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """Windows are sent, `before` so many, and then the client has gone."""
+    sent: list[int] = []
+    lines: list[Line] = []
+    real = os.sendfile
+
+    def until_gone(out: int, source: int, offset: int, count: int) -> int:
+        if len(sent) == before:
+            raise ConnectionResetError(errno.ECONNRESET, "gone")
+        sent.append(real(out, source, offset, count))
+        return sent[-1]
+
+    with access_log(lines.append):
+        adapter = await start_adapter(logging={"access": True})
+        origin.serve("/large.mp4", LARGE, headers=TAGS)
+        await warm_up(adapter, origin, "/large.mp4")
+        monkeypatch.setattr(os, "sendfile", until_gone)
+        async with adapter.wire() as wire:
+            await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1000000-")
+            await until(lambda: served(adapter) == 2)
+        lane_of(adapter)._access.lines.hand_over()
+    assert [(line.bytes, line.reason) for line in lines if line.aborted] == [(sum(sent), "client-gone")]
 
 
 # --- Files that are not what they were -------------------------------------------------------------
