@@ -53,7 +53,8 @@ class Sending:
     """The rest of an answer, [start, stop) of `body`, to a connection that reads nothing meanwhile.
 
     `over` is called once, with how many bytes were sent and what kept the rest from it: None if nothing did.  The
-    future, `done` by then, is for whoever waits for its end, or cancels it.
+    future, `done` by then, is for whoever waits for its end, or cancels it.  To begin raises OSError where no
+    descriptor is left.
     """
 
     def __init__(
@@ -69,11 +70,11 @@ class Sending:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
+        # A descriptor of its own: the loop watches the transport's for itself.
+        self._sock = os.dup(transport.get_extra_info("socket").fileno())
         self._body = body.hold()
         self._at, self._stop, self._begun = start, stop, start
         self._over = over
-        # A descriptor of its own: the loop watches the transport's for itself.
-        self._sock = os.dup(transport.get_extra_info("socket").fileno())
         self._watch = Watch(transport, send_idle, self.end, rate=send_rate)
         self._reading: asyncio.Task[None] | None = None
         self.done: asyncio.Future[None] = self._loop.create_future()

@@ -218,15 +218,19 @@ class Lane:
         if at == stop:
             over(stop - start, None)
             return True
-        client.sending = Sending(
-            transport,
-            body,
-            at,
-            stop,
-            partial(self._end, client, transport, at - start, over),
-            send_idle=self._send_idle,
-            send_rate=self._send_rate,
-        )
+        try:
+            client.sending = Sending(
+                transport,
+                body,
+                at,
+                stop,
+                partial(self._end, client, transport, at - start, over),
+                send_idle=self._send_idle,
+                send_rate=self._send_rate,
+            )
+        except OSError as error:
+            self._end(client, transport, at - start, over, 0, error)
+            return True
         done = client.sending.done
         self.sendings.add(done)
         done.add_done_callback(self.sendings.discard)

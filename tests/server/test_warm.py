@@ -360,6 +360,24 @@ async def test_bytes_are_told_as_far_as_they_were_sent(
     assert [(line.bytes, line.reason) for line in lines if line.aborted] == [(sum(sent), "client-gone")]
 
 
+async def test_where_no_descriptor_is_left(
+    adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client learns that its answer is not whole; and nothing is held for it."""
+
+    def no_more(fd: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    origin.serve("/large.mp4", LARGE, headers=TAGS)
+    await warm_up(adapter, origin, "/large.mp4")
+    monkeypatch.setattr(os, "dup", no_more)
+    async with adapter.wire() as wire:
+        await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1-")
+        with pytest.raises(Truncated):
+            await taken(wire)
+    await until(lambda: not adapter.service._cache.spool.being_read)
+
+
 # --- Files that are not what they were -------------------------------------------------------------
 
 
