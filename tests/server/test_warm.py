@@ -80,6 +80,16 @@ async def test_a_condition_and_a_whole_object(film: Adapter) -> None:
         assert (await get(wire, "/film.mp4", If_Range='"v2"', Range="bytes=0-1")).body == FILM
 
 
+async def test_only_short_conditions_are_remembered(film: Adapter) -> None:
+    [record] = lane_of(film)._warm._records.values()
+    async with by_lane(film, 3), film.wire() as wire:
+        assert (await get(wire, "/film.mp4", If_None_Match='"v1"')).status == 304
+        for _ in range(2):
+            many = ", ".join([f'"{number}"' for number in range(400)] + ['"v1"'])
+            assert (await get(wire, "/film.mp4", If_None_Match=many)).status == 304
+    assert list(record._verdicts) == [b'\r\nIf-None-Match: "v1"']
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
