@@ -24,6 +24,7 @@ from proxy.semantics.ranges import read_slice
 from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
 from proxy.server.access import Access
 from proxy.server.sending import WINDOW, Sending, send_some
+from proxy.spool.bodies import share_of_files
 from proxy.spool.body import Body
 
 SHAPES: Final = 1024
@@ -34,6 +35,11 @@ SMALL: Final = 64 << 10
 """Bytes up to which a body is read and written with its head; of a larger one, the file is sent."""
 ROOM: Final = SMALL + (8 << 10)
 """Bytes of a buffer for both, which is used again and again."""
+
+SENDINGS: Final = 4096
+"""Answers at once, at most, that go at the client's speed, and no more than one in 16 of the files that may be open:
+each has a descriptor of its own for that, besides those that the limit of connections reckons with for a client.
+"""
 
 
 Over = Callable[[int, BaseException | None], None]
@@ -74,6 +80,7 @@ class Lane:
         self.draining = False
         self.sendings: set[asyncio.Future[None]] = set()
         """What is being sent, done with each one's end."""
+        self.most_sendings = share_of_files(SENDINGS, 16)
         self._warm = warm
         self._access = access
         self._trusted = trusted
@@ -201,6 +208,8 @@ class Lane:
     ) -> bool:
         transport, body, at = client.transport, record.body, start
         assert transport is not None
+        if len(self.sendings) >= self.most_sendings:
+            return False
         try:
             if not body.has_at_hand(start, min(start + WINDOW, stop)):
                 return False

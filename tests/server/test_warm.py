@@ -370,6 +370,17 @@ async def test_bytes_are_told_as_far_as_they_were_sent(
     assert [(line.bytes, line.reason) for line in lines if line.aborted] == [(sum(sent), "client-gone")]
 
 
+async def test_more_of_them_than_may_be_go_the_long_way(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    """The limit of connections has room for one descriptor more for so many, and no more."""
+    async with stuck(adapter, origin) as first:
+        lane_of(adapter).most_sendings = 1
+        async with by_lane(adapter, 0), adapter.wire() as wire:
+            assert (await get(wire, "/large.mp4", Range="bytes=7-")).body == LARGE[7:]
+        assert await taken(first) == LARGE[1:]
+        async with by_lane(adapter, 1), adapter.wire() as wire:
+            assert (await get(wire, "/large.mp4", Range="bytes=7-")).body == LARGE[7:]
+
+
 async def test_where_no_descriptor_is_left(
     adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
