@@ -33,7 +33,9 @@ from proxy.spool.epochs import Epoch, Epochs
 MOST: Final = 1024
 """Records; their bodies are those that the spool keeps open anyway."""
 CONDITIONS: Final = 64
-"""Different conditional fields whose verdict a record remembers."""
+"""Different conditional fields whose verdict a record remembers, ..."""
+SHORT: Final = 256
+"""... of at most so many bytes: clients may say what they like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ class Record:
         found = self._verdicts.get(conditions)
         if found is None:
             found = self._verdict(conditions)
+            if len(conditions) > SHORT:
+                return found
             if len(self._verdicts) >= CONDITIONS:
                 self._verdicts.clear()
             self._verdicts[conditions] = found

@@ -27,29 +27,34 @@ class Pause(Enum):
 def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]:
     """Send of the bytes [start, stop), and tell how far that came.
 
-    Raises OSError, where the client has gone or the disk is broken, and SpoolError for a file that ends too early.
+    Raises OSError, where the client has gone or the disk is broken, and SpoolError for a file that ends too early:
+    if nothing was sent.  Else the next call does.
     """
     body.check()
-    fd, limit = body.fileno(), min(stop, start + TURN)
-    while start < limit:
-        end = min(start + WINDOW, limit)
-        if not body.has_at_hand(start, end):
-            return start, Pause.DISK
-        try:
-            sent = os.sendfile(sock, fd, start, end - start)
-        except BlockingIOError:
-            return start, Pause.SOCKET
-        if not sent:
-            raise SpoolError("the spool's file is shorter than promised")
-        start += sent
-    return start, Pause.TURN
+    fd, at, limit = body.fileno(), start, min(stop, start + TURN)
+    try:
+        while at < limit:
+            end = min(at + WINDOW, limit)
+            if not body.has_at_hand(at, end):
+                return at, Pause.DISK
+            sent = os.sendfile(sock, fd, at, end - at)
+            if not sent:
+                raise SpoolError("the spool's file is shorter than promised")
+            at += sent
+    except BlockingIOError:
+        return at, Pause.SOCKET
+    except (OSError, SpoolError):
+        if at == start:
+            raise
+    return at, Pause.TURN
 
 
 class Sending:
     """The rest of an answer, [start, stop) of `body`, to a connection that reads nothing meanwhile.
 
     `over` is called once, with how many bytes were sent and what kept the rest from it: None if nothing did.  The
-    future, `done` by then, is for whoever waits for its end, or cancels it.
+    future, `done` by then, is for whoever waits for its end, or cancels it.  To begin raises OSError where no
+    descriptor is left.
     """
 
     def __init__(
@@ -65,11 +70,11 @@ class Sending:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
+        # A descriptor of its own: the loop watches the transport's for itself.
+        self._sock = os.dup(transport.get_extra_info("socket").fileno())
         self._body = body.hold()
         self._at, self._stop, self._begun = start, stop, start
         self._over = over
-        # A descriptor of its own: the loop watches the transport's for itself.
-        self._sock = os.dup(transport.get_extra_info("socket").fileno())
         self._watch = Watch(transport, send_idle, self.end, rate=send_rate)
         self._reading: asyncio.Task[None] | None = None
         self.done: asyncio.Future[None] = self._loop.create_future()

@@ -24,6 +24,7 @@ from proxy.semantics.ranges import read_slice
 from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
 from proxy.server.access import Access
 from proxy.server.sending import WINDOW, Sending, send_some
+from proxy.spool.bodies import share_of_files
 from proxy.spool.body import Body
 
 HEADS: Final = 1024
@@ -34,6 +35,11 @@ LONGEST: Final = 4096
 """... of heads of at most so many bytes."""
 ROOM: Final = 72 << 10
 """Bytes of a head and its body up to which they are copied, and sent as one; of a larger body, the file is sent."""
+
+SENDINGS: Final = 4096
+"""Answers at once, at most, that go at the client's speed, and no more than one in 16 of the files that may be open:
+each has a descriptor of its own for that, besides those that the limit of connections reckons with for a client.
+"""
 
 
 Head = tuple[bytes, Shape, bytes]
@@ -77,6 +83,7 @@ class Lane:
         self.draining = False
         self.sendings: set[asyncio.Future[None]] = set()
         """What is being sent, done with each one's end."""
+        self.most_sendings = share_of_files(SENDINGS, 16)
         self._warm = warm
         self._access = access
         self._trusted = trusted
@@ -209,7 +216,7 @@ class Lane:
     def _send(self, client: Client, head: bytes, body: Body, start: int, stop: int, told: Told) -> bool:
         transport = client.transport
         assert transport is not None
-        first = self._at_hand(head, body, start, stop)
+        first = None if len(self.sendings) >= self.most_sendings else self._at_hand(head, body, start, stop)
         if first is None:
             return False
         client.passed_by()
@@ -229,15 +236,19 @@ class Lane:
         if at == stop:
             self._access.record_warm(*told, stop - start)
             return True
-        client.sending = Sending(
-            transport,
-            body,
-            at,
-            stop,
-            partial(self._end, client, transport, at - start, told),
-            send_idle=self._send_idle,
-            send_rate=self._send_rate,
-        )
+        try:
+            client.sending = Sending(
+                transport,
+                body,
+                at,
+                stop,
+                partial(self._end, client, transport, at - start, told),
+                send_idle=self._send_idle,
+                send_rate=self._send_rate,
+            )
+        except OSError as error:
+            self._end(client, transport, at - start, told, 0, error)
+            return True
         done = client.sending.done
         self.sendings.add(done)
         done.add_done_callback(self.sendings.discard)

@@ -1,6 +1,7 @@
 """The warm lane's rules, each on raw sockets: when it acts, what it leaves alone, and how its answers end."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -12,7 +13,9 @@ import pytest
 
 from proxy.server import sending, warm
 from proxy.server.connection import Connection
+from proxy.server.lines import Line
 from proxy.spool.body import Body
+from tests.access_log import access_log
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.server.lanes import lane_of, listener_of, served
@@ -75,6 +78,16 @@ async def test_a_condition_and_a_whole_object(film: Adapter) -> None:
         assert (await get(wire, "/film.mp4", If_Modified_Since=TAGS["Last-Modified"])).status == 304
         assert (await get(wire, "/film.mp4", If_None_Match='"v2"')).body == FILM
         assert (await get(wire, "/film.mp4", If_Range='"v2"', Range="bytes=0-1")).body == FILM
+
+
+async def test_only_short_conditions_are_remembered(film: Adapter) -> None:
+    [record] = lane_of(film)._warm._records.values()
+    async with by_lane(film, 3), film.wire() as wire:
+        assert (await get(wire, "/film.mp4", If_None_Match='"v1"')).status == 304
+        for _ in range(2):
+            many = ", ".join([f'"{number}"' for number in range(400)] + ['"v1"'])
+            assert (await get(wire, "/film.mp4", If_None_Match=many)).status == 304
+    assert list(record._verdicts) == [b'\r\nIf-None-Match: "v1"']
 
 
 @pytest.mark.parametrize(
@@ -384,6 +397,62 @@ async def test_what_is_not_in_the_page_cache_is_read_by_a_thread(
         absent = iter([False, True] * 1000)
         monkeypatch.setattr(Body, "has_at_hand", lambda *_: next(absent))
         assert await taken(wire) == LARGE[1:]
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+async def test_bytes_are_told_as_far_as_they_were_sent(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """Windows are sent, `before` so many, and then the client has gone."""
+    sent: list[int] = []
+    lines: list[Line] = []
+    real = os.sendfile
+
+    def until_gone(out: int, source: int, offset: int, count: int) -> int:
+        if len(sent) == before:
+            raise ConnectionResetError(errno.ECONNRESET, "gone")
+        sent.append(real(out, source, offset, count))
+        return sent[-1]
+
+    with access_log(lines.append):
+        adapter = await start_adapter(logging={"access": True})
+        origin.serve("/large.mp4", LARGE, headers=TAGS)
+        await warm_up(adapter, origin, "/large.mp4")
+        monkeypatch.setattr(os, "sendfile", until_gone)
+        async with adapter.wire() as wire:
+            await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1000000-")
+            await until(lambda: served(adapter) == 2)
+        lane_of(adapter)._access.lines.hand_over()
+    assert [(line.bytes, line.reason) for line in lines if line.aborted] == [(sum(sent), "client-gone")]
+
+
+async def test_more_of_them_than_may_be_go_the_long_way(adapter: Adapter, origin: ScriptedOrigin) -> None:
+    """The limit of connections has room for one descriptor more for so many, and no more."""
+    async with stuck(adapter, origin) as first:
+        lane_of(adapter).most_sendings = 1
+        async with by_lane(adapter, 0), adapter.wire() as wire:
+            assert (await get(wire, "/large.mp4", Range="bytes=7-")).body == LARGE[7:]
+        assert await taken(first) == LARGE[1:]
+        async with by_lane(adapter, 1), adapter.wire() as wire:
+            assert (await get(wire, "/large.mp4", Range="bytes=7-")).body == LARGE[7:]
+
+
+async def test_where_no_descriptor_is_left(
+    adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client learns that its answer is not whole; and nothing is held for it."""
+
+    def no_more(fd: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    origin.serve("/large.mp4", LARGE, headers=TAGS)
+    await warm_up(adapter, origin, "/large.mp4")
+    monkeypatch.setattr(os, "dup", no_more)
+    async with adapter.wire() as wire:
+        await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1-")
+        with pytest.raises(Truncated):
+            await taken(wire)
+    await until(lambda: not adapter.service._cache.spool.being_read)
 
 
 # --- Files that are not what they were -------------------------------------------------------------
