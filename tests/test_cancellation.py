@@ -111,7 +111,8 @@ async def test_a_fill_that_evicts_and_replaces(spool: Spool) -> None:
 
 async def test_opening_and_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.spool.bodies.IDLE", 1)
-    monkeypatch.setattr("proxy.spool.body._NOWAIT", 0)  # every read takes a thread
+    monkeypatch.setattr("proxy.spool.residence._NOWAIT", 0)  # every read takes a thread
+    monkeypatch.setattr("proxy.spool.residence.REMEMBERED", -1.0)
     async with opened(tmp_path) as spool:
         one = await store(spool, entry("/one"), pattern(5000))
         two = await store(spool, entry("/two"), pattern(7000))

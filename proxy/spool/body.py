@@ -136,7 +136,7 @@ class Body:
         self.check()
         try:
             room = bytearray(stop - start)
-            data = room if self._residence.read(room, start) else await self._read_slowly(room, start)
+            data = room if self._residence.read(room, start) else await self._read_slowly(start, stop)
         except OSError as error:
             self._broken = True
             raise BodyLost(f"cannot read the spool: {error.strerror}") from error
@@ -146,13 +146,10 @@ class Body:
         self.check()  # it may have waited
         return data
 
-    async def _read_slowly(self, room: bytearray, start: int) -> bytes | bytearray:
-        stop = start + len(room)
-        if self._residence.tells:
-            return await self._in_thread(self._threads.reading, _read_all, self._fd, start, stop)
-        # All around it too, for the next ones not to come this way.
-        is_there = await self._fetched(start, stop) and self._residence.read(room, start)
-        return room if is_there else b""
+    async def _read_slowly(self, start: int, stop: int) -> bytes:
+        if not self._residence.tells:  # all around it too, for the next ones not to come this way
+            await self._fetched(start, stop)
+        return await self._in_thread(self._threads.reading, _read_all, self._fd, start, stop)
 
     async def bring(self, start: int, stop: int) -> None:
         """Have the bytes [start, stop) in the page cache, for the loop to send the file without waiting for the disk.

@@ -116,12 +116,18 @@ async def test_where_nobody_can_tell_a_thread_looks(body: Body, disk: Disk) -> N
     assert not body.read_now(room, UNIT), "that would be more than has been looked for"
 
 
-async def test_where_nobody_can_tell_all_around_is_read_with_what_is_wanted(body: Body, disk: Disk) -> None:
+@pytest.mark.parametrize("remembered", [1.0, -1.0])
+async def test_where_nobody_can_tell_all_around_is_read_with_what_is_wanted(
+    body: Body, disk: Disk, monkeypatch: pytest.MonkeyPatch, remembered: float
+) -> None:
+    """Even if its moment is over before it is looked at."""
+    monkeypatch.setattr(residence, "REMEMBERED", remembered)
     disk.refusal = errno.EOPNOTSUPP
     room = memoryview(bytearray(10))
     assert not body.read_now(room, 20)
     assert await body.read(20, 30) == pattern(SIZE)[20:30]
-    assert disk.read == [range(UNIT)]
+    assert disk.read == [range(UNIT), range(20, 30)]
+    assert body.read_now(room, 40) == (remembered > 0)
 
 
 async def test_a_file_that_is_too_short_is_lost(body: Body, disk: Disk) -> None:
