@@ -51,7 +51,8 @@ class Residence:
 
     def read(self, room: bytearray | memoryview, start: int) -> bool:
         """Fill `room` with the bytes from `start` on, if that needs no disk.  Raises OSError."""
-        if self.tells and (count := self._try(room, start)):
+        count = self._try(room, start)
+        if self.tells:
             return count == len(room)
         known = self._remembered().issuperset(_units(start, start + len(room)))
         return known and calls.preadv(self._fd, [room], start, 0) == len(room)
