@@ -25,6 +25,8 @@ class TakesTooLittle(TimeoutError):
 class _Pace:
     """What a peer takes between two looks: less than a byte, or than `rate` bytes a second, is too little."""
 
+    __slots__ = ("_least", "_taken", "_transport", "counts")
+
     def __init__(self, transport: asyncio.BaseTransport | None, seconds: float, rate: float) -> None:
         self._transport = transport
         self._least = max(1, rate * seconds)
@@ -96,6 +98,8 @@ class Patience:
 
 class Watch:
     """The same for what nobody waits for: calls `on_late` once, with what it would raise."""
+
+    __slots__ = ("_loop", "_on_late", "_pace", "_seconds", "_timer")
 
     def __init__(
         self,

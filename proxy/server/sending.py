@@ -57,6 +57,10 @@ class Sending:
     descriptor is left.
     """
 
+    __slots__ = (
+        "_at", "_begun", "_body", "_loop", "_over", "_reading", "_sock", "_stop", "_transport", "_watch", "done",
+    )  # fmt: skip
+
     def __init__(
         self,
         transport: asyncio.Transport,
