@@ -258,7 +258,8 @@ async def test_a_running_service_never_serves_it_again(
         assert answer.body == FILM[140_000:160_001]
         await settled(adapter, origin)
         answer = await wire.get("/film", HOST)
-        assert (answer.body, answer.cache_status) == (FILM, "range-adapter;hit;ttl=3600")
+        assert answer.body == FILM
+        assert answer.cache_status.startswith("range-adapter;hit;ttl=")
     assert origin.count("/film") == 2
     assert (await run(tmp_path, "verify"))[0] == 0
     assert spool_of(adapter).room.used == len(FILM)

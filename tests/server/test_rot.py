@@ -50,7 +50,8 @@ async def test_the_scrub_finds_it_and_it_is_fetched_anew(
         assert (await wire.get("/film", HOST, Range="bytes=150000-250000")).body == FILM[150_000:250_001]
         await settled(adapter, origin)
         hit = await wire.get("/film", HOST)
-        assert (hit.body, hit.cache_status) == (FILM, "range-adapter;hit;ttl=3600")
+        assert hit.body == FILM
+        assert hit.cache_status.startswith("range-adapter;hit;ttl=")
     assert origin.count("/film") == 2
     keeping = adapter.service._keeping
     assert keeping is not None
@@ -74,7 +75,7 @@ async def test_a_file_that_others_have_written_to_is_fetched_anew_at_once(
     async with adapter.wire() as wire:
         await wire.get("/film", HOST)
         await settled(adapter, origin)
-        assert (await wire.get("/film", HOST)).cache_status == "range-adapter;hit;ttl=3600"
+        assert (await wire.get("/film", HOST)).cache_status.startswith("range-adapter;hit;ttl=")
         [path] = spool_of(adapter).paths.objects.rglob("*.body")
         flip(path, 200_000)
         os.utime(path, ns=(1, 1))  # somebody else's write, and no rot
