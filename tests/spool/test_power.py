@@ -155,6 +155,7 @@ async def check(root: Path, told: Told, at: int) -> None:
         await spool.purged()
         await look()
         assert spool.condition.trouble is None
+        assert spool.usage() == spool._shelf.usage(), "what is remembered is what the index counts"
     if begun:
         async with opened(root, max_size=20_000) as spool:
             assert not any(partial.confirmed for partial in spool.partials), "nobody has compared it"
