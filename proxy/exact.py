@@ -205,6 +205,11 @@ class OriginProtocol(ResponseHandler):
                 payload.set_exception(aiohttp.ClientPayloadError(describe(exc)), exc)
         super().connection_lost(exc)
 
+    def pause_reading(self) -> None:
+        """Take no more for now, unless the connection is lost: then all is there that will ever be."""
+        if self.transport is not None:
+            super().pause_reading()
+
     def expect_within(self, seconds: float | None) -> None:
         """The next bytes are due in so many seconds; None: whenever they come."""
         self.read_timeout = seconds

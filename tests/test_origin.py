@@ -257,12 +257,21 @@ async def test_nothing_is_left_open(client: Origin, origin: ScriptedOrigin) -> N
     gc.collect()  # aiohttp warns of responses that nobody closed, and warnings are errors
 
 
-async def test_what_came_before_a_break_is_read(client: Origin, origin: ScriptedOrigin) -> None:
+@pytest.mark.parametrize("is_passing", [False, True])
+@pytest.mark.parametrize(
+    "framing", [{"Content-Length": "300000"}, {"Transfer-Encoding": "chunked"}], ids=["length", "chunked"]
+)
+async def test_what_came_before_a_break_is_read(
+    client: Origin, origin: ScriptedOrigin, framing: dict[str, str], *, is_passing: bool
+) -> None:
     body = pattern(150_000)
-    origin.on("/x", [Head(200, {"Content-Length": "300000"}), Body(body), Cut()])
+    data = Chunk(body) if "Transfer-Encoding" in framing else Body(body)
+    origin.on("/x", [Head(200, framing), data, Cut()])
     response = await client.fetch(get())
     content = response._response.content
     await eventually(lambda: content.exception() is not None)
+    if is_passing:
+        response.read_ahead(64 << 10)
     assert await response.read() == body
     with pytest.raises(OriginTruncated):
         await response.read()
