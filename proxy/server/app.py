@@ -281,9 +281,7 @@ def _public_side(
         connections=server.limits.connections,
         per_client=server.limits.connections_per_client,
         trusted=server.trusted_proxies,
-        others=2 * sum(each.max_connections for each in config.origins.values())
-        + most_kept_open()
-        + lane.most_sendings,
+        others=2 * sum(each.max_connections for each in config.origins.values()) + most_kept_open(),
         crowd=crowd,
     )
     listener = Listener(

@@ -4,14 +4,13 @@ import asyncio
 import os
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final, cast
 
 from proxy.errors import SpoolError
 from proxy.patience import Watch
 from proxy.spool.body import Body
+from proxy.spool.residence import WINDOW
 
-WINDOW: Final = 256 << 10
-"""Bytes that are looked for in the page cache, and then sent."""
 TURN: Final = 1 << 20
 """Bytes sent without letting others have their turn."""
 
@@ -33,10 +32,10 @@ def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]
     body.check()
     fd, at, limit = body.fileno(), start, min(stop, start + TURN)
     try:
-        while at < limit:
-            end = min(at + WINDOW, limit)
-            if not body.has_at_hand(at, end):
-                return at, Pause.DISK
+        end = body.at_hand(at, limit)
+        if end == at:
+            return at, Pause.DISK
+        while at < end:
             sent = os.sendfile(sock, fd, at, end - at)
             if not sent:
                 raise SpoolError("the spool's file is shorter than promised")
@@ -50,20 +49,22 @@ def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]
 
 
 class Sending:
-    """The rest of an answer, [start, stop) of `body`, to a connection that reads nothing meanwhile.
+    """The rest of an answer, of its `head` and then [start, stop) of `body`, to a connection that reads nothing
+    meanwhile, and whose transport has nothing to write.
 
-    `over` is called once, with how many bytes were sent and what kept the rest from it: None if nothing did.  The
-    future, `done` by then, is for whoever waits for its end, or cancels it.  To begin raises OSError where no
-    descriptor is left.
+    `over` is called once, with how many bytes of the body were sent and what kept the rest from it: None if nothing
+    did.  The future, `done` by then, is for whoever waits for its end, or cancels it.
     """
 
     __slots__ = (
-        "_at", "_begun", "_body", "_loop", "_over", "_reading", "_sock", "_stop", "_transport", "_watch", "done",
+        "_at", "_begun", "_body", "_head", "_loop", "_over", "_reading", "_sock", "_stop", "_transport", "_watch",
+        "done",
     )  # fmt: skip
 
     def __init__(
         self,
         transport: asyncio.Transport,
+        head: bytes,
         body: Body,
         start: int,
         stop: int,
@@ -74,8 +75,8 @@ class Sending:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
-        # A descriptor of its own: the loop watches the transport's for itself.
-        self._sock = os.dup(transport.get_extra_info("socket").fileno())
+        self._sock: int = transport.get_extra_info("socket").fileno()
+        self._head = head
         self._body = body.hold()
         self._at, self._stop, self._begun = start, stop, start
         self._over = over
@@ -83,24 +84,36 @@ class Sending:
         self._reading: asyncio.Task[None] | None = None
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.done.add_done_callback(self._cancelled)
+        self._when_writable()
         transport.pause_reading()
-        self._loop.add_writer(self._sock, self._go)
 
     def __repr__(self) -> str:
         return f"<Sending {self._at}/{self._stop} of {self._body}>"
 
+    def _when_writable(self) -> None:
+        # By asyncio's own way for transports: add_writer refuses what belongs to one, and a second descriptor of the
+        # same socket for each slow client would halve how many there can be.
+        cast("Any", self._loop)._add_writer(self._sock, self._go)
+
+    def _no_more(self) -> None:
+        cast("Any", self._loop)._remove_writer(self._sock)
+
     def _go(self) -> None:
-        if self._transport.get_write_buffer_size():
-            return  # the head is first
+        pause = Pause.SOCKET
         try:
-            self._at, pause = send_some(self._sock, self._body, self._at, self._stop)
+            if self._head:
+                self._head = self._head[os.write(self._sock, self._head) :]
+            else:
+                self._at, pause = send_some(self._sock, self._body, self._at, self._stop)
+        except BlockingIOError:
+            return
         except (OSError, SpoolError) as error:
             self.end(error)
             return
-        if self._at == self._stop:
+        if self._at == self._stop and not self._head:
             self.end(None)
         elif pause is Pause.DISK:
-            self._loop.remove_writer(self._sock)
+            self._no_more()
             self._reading = self._loop.create_task(self._bring())
 
     async def _bring(self) -> None:
@@ -111,14 +124,13 @@ class Sending:
             self.end(error)
             return
         self._reading = None
-        self._loop.add_writer(self._sock, self._go)
+        self._when_writable()
 
     def end(self, error: BaseException | None) -> None:
         """It is over; the first time it is said, it counts."""
         if self._sock < 0:
             return
-        self._loop.remove_writer(self._sock)
-        os.close(self._sock)
+        self._no_more()
         self._sock = -1
         self._watch.stop()
         if self._reading is not None:

@@ -23,8 +23,7 @@ from proxy.semantics.preconditions import Verdict
 from proxy.semantics.ranges import read_slice
 from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
 from proxy.server.access import Access
-from proxy.server.sending import WINDOW, Sending, send_some
-from proxy.spool.bodies import share_of_files
+from proxy.server.sending import TURN, Sending, send_some
 from proxy.spool.body import Body
 
 HEADS: Final = 1024
@@ -36,11 +35,11 @@ LONGEST: Final = 4096
 ROOM: Final = 72 << 10
 """Bytes of a head and its body up to which they are copied, and sent as one; of a larger body, the file is sent."""
 
-SENDINGS: Final = 4096
-"""Answers at once, at most, that go at the client's speed, and no more than one in 16 of the files that may be open:
-each has a descriptor of its own for that, besides those that the limit of connections reckons with for a client.
+TOGETHER: Final = 256 << 10
+"""Bytes of a body up to which the kernel is to send the head with the body's first bytes, and wake the client once;
+for larger ones that was found to save nothing.
 """
-
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
 
 Head = tuple[bytes, Shape, bytes]
 """Of a request, without Range: its first line and Host, its conditional fields, and between them all the others."""
@@ -83,7 +82,6 @@ class Lane:
         self.draining = False
         self.sendings: set[asyncio.Future[None]] = set()
         """What is being sent, done with each one's end."""
-        self.most_sendings = share_of_files(SENDINGS, 16)
         self._warm = warm
         self._access = access
         self._trusted = trusted
@@ -216,39 +214,34 @@ class Lane:
     def _send(self, client: Client, head: bytes, body: Body, start: int, stop: int, told: Told) -> bool:
         transport = client.transport
         assert transport is not None
-        first = None if len(self.sendings) >= self.most_sendings else self._at_hand(head, body, start, stop)
+        first = self._at_hand(head, body, start, stop)
         if first is None:
             return False
         client.passed_by()
         sock, at = transport.get_extra_info("socket"), start
         try:
-            try:
-                sent = sock._sock.send(first)  # what it does not take is in the file: no need for a copy
+            try:  # what it does not take is in the file: no need for a copy
+                sent = sock._sock.send(first, _MORE if first is head and stop - start <= TOGETHER else 0)
             except BlockingIOError:
                 sent = 0
-            if sent < len(head):
-                transport.write(head[sent:])
-            elif (at := start + sent - len(head)) < stop:
+            if sent >= len(head) and (at := start + sent - len(head)) < stop:
                 at, _ = send_some(sock.fileno(), body, at, stop)
         except (OSError, SpoolError) as error:
             self._end(client, transport, at - start, told, 0, error)
             return True
-        if at == stop:
+        if at == stop and sent >= len(head):
             self._access.record_warm(*told, stop - start)
             return True
-        try:
-            client.sending = Sending(
-                transport,
-                body,
-                at,
-                stop,
-                partial(self._end, client, transport, at - start, told),
-                send_idle=self._send_idle,
-                send_rate=self._send_rate,
-            )
-        except OSError as error:
-            self._end(client, transport, at - start, told, 0, error)
-            return True
+        client.sending = Sending(
+            transport,
+            head[sent:],
+            body,
+            at,
+            stop,
+            partial(self._end, client, transport, at - start, told),
+            send_idle=self._send_idle,
+            send_rate=self._send_rate,
+        )
         done = client.sending.done
         self.sendings.add(done)
         done.add_done_callback(self.sendings.discard)
@@ -261,7 +254,7 @@ class Lane:
         size = len(head) + stop - start
         try:
             if size > ROOM:
-                return head if body.has_at_hand(start, min(start + WINDOW, stop)) else None
+                return head if body.at_hand(start, min(start + TURN, stop)) > start else None
             answer = self._room[:size]
             answer[: len(head)] = head
             return answer if body.read_now(answer[len(head) :], start) else None

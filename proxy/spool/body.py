@@ -159,7 +159,7 @@ class Body:
         for at in range(start, stop, WINDOW):
             until = min(at + WINDOW, stop)
             try:
-                is_there = self._residence.holds(at, until) or await self._fetched(at, until)
+                is_there = self._residence.reach(at, until) == until or await self._fetched(at, until)
             except OSError as error:
                 self._broken = True
                 raise BodyLost(f"cannot read the spool: {error.strerror}") from error
@@ -168,9 +168,12 @@ class Body:
                 raise BodyLost(f"body file is shorter than its {stop} bytes")
         self.check()  # it may have waited
 
-    def has_at_hand(self, start: int, stop: int) -> bool:
-        """Could the bytes [start, stop), at most WINDOW, be sent without waiting for the disk?  Raises OSError."""
-        return self._residence.holds(start, stop)
+    def at_hand(self, start: int, stop: int) -> int:
+        """How far the bytes [start, stop) could be sent without waiting for the disk: `start`, if none.
+
+        Raises OSError.
+        """
+        return self._residence.reach(start, stop)
 
     def read_now(self, room: memoryview, start: int) -> bool:
         """Fill `room` with the bytes from `start` on, if that needs no disk.  Raises OSError."""

@@ -10,7 +10,7 @@ from proxy.spool import calls
 UNIT: Final = 64 << 10
 """Bytes that are told apart."""
 WINDOW: Final = 256 << 10
-"""The most bytes that are asked about at once."""
+"""The most bytes that are looked at with one call."""
 REMEMBERED: Final = 1.0
 """Seconds for which what was found there, or has just been read or written, needs no second look."""
 
@@ -37,11 +37,19 @@ class Residence:
     def __repr__(self) -> str:
         return f"<Residence fd={self._fd} remembered={len(self._there)}>"
 
-    def holds(self, start: int, stop: int) -> bool:
-        """Are the bytes [start, stop), at most WINDOW of them, there?  Raises OSError."""
-        assert start < stop <= start + WINDOW
+    def reach(self, start: int, stop: int) -> int:
+        """The end of those of the bytes [start, stop) that are there, and all before them.  Raises OSError."""
+        assert start < stop
+        if self._remembered().issuperset(_units(start, stop)):
+            return stop
+        at = start
+        while at < stop and self._holds(at, until := min(at + WINDOW, stop)):
+            at = until
+        return at
+
+    def _holds(self, start: int, stop: int) -> bool:
         units = _units(start, stop)
-        if self._remembered().issuperset(units):
+        if self._there.issuperset(units):
             return True
         begin, end = units.start * UNIT, units.stop * UNIT
         if begin + self._try(_scratch[: end - begin], begin) < stop:

@@ -394,8 +394,8 @@ async def test_what_is_not_in_the_page_cache_is_read_by_a_thread(
     adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with stuck(adapter, origin) as wire:
-        absent = iter([False, True] * 1000)
-        monkeypatch.setattr(Body, "has_at_hand", lambda *_: next(absent))
+        absent = iter([True, False] * 1000)
+        monkeypatch.setattr(Body, "at_hand", lambda _, start, stop: start if next(absent) else stop)
         assert await taken(wire) == LARGE[1:]
 
 
@@ -424,35 +424,6 @@ async def test_bytes_are_told_as_far_as_they_were_sent(
             await until(lambda: served(adapter) == 2)
         lane_of(adapter)._access.lines.hand_over()
     assert [(line.bytes, line.reason) for line in lines if line.aborted] == [(sum(sent), "client-gone")]
-
-
-async def test_more_of_them_than_may_be_go_the_long_way(adapter: Adapter, origin: ScriptedOrigin) -> None:
-    """The limit of connections has room for one descriptor more for so many, and no more."""
-    async with stuck(adapter, origin) as first:
-        lane_of(adapter).most_sendings = 1
-        async with by_lane(adapter, 0), adapter.wire() as wire:
-            assert (await get(wire, "/large.mp4", Range="bytes=7-")).body == LARGE[7:]
-        assert await taken(first) == LARGE[1:]
-        async with by_lane(adapter, 1), adapter.wire() as wire:
-            assert (await get(wire, "/large.mp4", Range="bytes=7-")).body == LARGE[7:]
-
-
-async def test_where_no_descriptor_is_left(
-    adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The client learns that its answer is not whole; and nothing is held for it."""
-
-    def no_more(fd: int) -> int:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    origin.serve("/large.mp4", LARGE, headers=TAGS)
-    await warm_up(adapter, origin, "/large.mp4")
-    monkeypatch.setattr(os, "dup", no_more)
-    async with adapter.wire() as wire:
-        await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1-")
-        with pytest.raises(Truncated):
-            await taken(wire)
-    await until(lambda: not adapter.service._cache.spool.being_read)
 
 
 # --- Files that are not what they were -------------------------------------------------------------

@@ -70,22 +70,31 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 @pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="only Linux tells what is in memory")
 async def test_the_kernel_tells(fd: int, body: Body) -> None:
     known = Residence(fd)
-    if not known.holds(0, 10):
+    if known.reach(0, 10) < 10:
         pytest.skip("this file system does not tell what is in memory")
-    assert known.holds(SIZE - 10, SIZE)
+    assert known.reach(SIZE - 10, SIZE) == SIZE
     os.fsync(fd)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    if Residence(fd).holds(0, WINDOW):
+    if Residence(fd).reach(0, WINDOW):
         pytest.skip("this file system keeps what it is told to drop")
     await body.bring(0, SIZE)
-    for at in range(0, SIZE, WINDOW):
-        assert Residence(fd).holds(at, min(at + WINDOW, SIZE))
+    assert Residence(fd).reach(0, SIZE) == SIZE
 
 
 async def test_a_window_of_which_something_is_missing_is_fetched(body: Body, disk: Disk) -> None:
     disk.has = range(2 * WINDOW - 4096)
     await body.bring(5, 2 * WINDOW)
     assert disk.read == [range(WINDOW, 2 * WINDOW)], "the first window is there"
+
+
+async def test_what_is_there_ends_with_the_window_of_which_something_is_missing(
+    body: Body, disk: Disk
+) -> None:
+    disk.has = range(2 * WINDOW - 4096)
+    assert body.at_hand(5, SIZE) == 5 + WINDOW
+    assert body.at_hand(7, 100) == 100
+    assert body.at_hand(2 * WINDOW, SIZE) == 2 * WINDOW, "nothing"
+    assert disk.read == []
 
 
 async def test_it_is_fetched_once_for_a_moment(
@@ -112,7 +121,7 @@ async def test_where_nobody_can_tell_a_thread_looks(body: Body, disk: Disk) -> N
     room = memoryview(bytearray(10))
     assert body.read_now(room, 20)
     assert room == pattern(SIZE)[20:30]
-    assert body.has_at_hand(5, UNIT)
+    assert body.at_hand(5, UNIT) == UNIT
     assert not body.read_now(room, UNIT), "that would be more than has been looked for"
 
 
