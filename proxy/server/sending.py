@@ -1,4 +1,4 @@
-"""Files onto sockets at once, as far as both are ready for it; and the rest as soon as they are."""
+"""Files to clients at once, as far as both are ready for it; and the rest as soon as they are."""
 
 import asyncio
 import os
@@ -8,6 +8,7 @@ from typing import Final
 
 from proxy.errors import SpoolError
 from proxy.patience import Watch
+from proxy.server.encrypted import EncryptedTransport
 from proxy.spool.body import Body
 
 WINDOW: Final = 256 << 10
@@ -24,8 +25,8 @@ class Pause(Enum):
     DISK = auto()
 
 
-def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]:
-    """Send of the bytes [start, stop), and tell how far that came.
+def send_some(out: int | EncryptedTransport, body: Body, start: int, stop: int) -> tuple[int, Pause]:
+    """Send of the bytes [start, stop) on this socket or by TLS, and tell how far that came.
 
     Raises OSError, where the client has gone or the disk is broken, and SpoolError for a file that ends too early:
     if nothing was sent.  Else the next call does.
@@ -37,7 +38,8 @@ def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]
             end = min(at + WINDOW, limit)
             if not body.has_at_hand(at, end):
                 return at, Pause.DISK
-            sent = os.sendfile(sock, fd, at, end - at)
+            size = end - at
+            sent = os.sendfile(out, fd, at, size) if isinstance(out, int) else out.sendfile(fd, at, size)
             if not sent:
                 raise SpoolError("the spool's file is shorter than promised")
             at += sent
@@ -58,7 +60,7 @@ class Sending:
     """
 
     __slots__ = (
-        "_at", "_begun", "_body", "_loop", "_over", "_reading", "_sock", "_stop", "_transport", "_watch", "done",
+        "_at", "_begun", "_body", "_loop", "_out", "_over", "_reading", "_stop", "_transport", "_watch", "done",
     )  # fmt: skip
 
     def __init__(
@@ -74,8 +76,10 @@ class Sending:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
-        # A descriptor of its own: the loop watches the transport's for itself.
-        self._sock = os.dup(transport.get_extra_info("socket").fileno())
+        if isinstance(transport, EncryptedTransport):
+            self._out: int | EncryptedTransport = transport
+        else:  # a descriptor of its own: the loop watches the transport's for itself
+            self._out = os.dup(transport.get_extra_info("socket").fileno())
         self._body = body.hold()
         self._at, self._stop, self._begun = start, stop, start
         self._over = over
@@ -84,23 +88,36 @@ class Sending:
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.done.add_done_callback(self._cancelled)
         transport.pause_reading()
-        self._loop.add_writer(self._sock, self._go)
+        self._wait()
 
     def __repr__(self) -> str:
         return f"<Sending {self._at}/{self._stop} of {self._body}>"
+
+    def _wait(self) -> None:
+        """Go on whenever the client takes more."""
+        if isinstance(self._out, int):
+            self._loop.add_writer(self._out, self._go)
+        else:
+            self._out.call_with_room(self._go)
+
+    def _wait_no_more(self) -> None:
+        if isinstance(self._out, int):
+            self._loop.remove_writer(self._out)
+        else:
+            self._out.call_with_room(None)
 
     def _go(self) -> None:
         if self._transport.get_write_buffer_size():
             return  # the head is first
         try:
-            self._at, pause = send_some(self._sock, self._body, self._at, self._stop)
+            self._at, pause = send_some(self._out, self._body, self._at, self._stop)
         except (OSError, SpoolError) as error:
             self.end(error)
             return
         if self._at == self._stop:
             self.end(None)
         elif pause is Pause.DISK:
-            self._loop.remove_writer(self._sock)
+            self._wait_no_more()
             self._reading = self._loop.create_task(self._bring())
 
     async def _bring(self) -> None:
@@ -111,15 +128,16 @@ class Sending:
             self.end(error)
             return
         self._reading = None
-        self._loop.add_writer(self._sock, self._go)
+        self._wait()
 
     def end(self, error: BaseException | None) -> None:
         """It is over; the first time it is said, it counts."""
-        if self._sock < 0:
+        if self._out == -1:
             return
-        self._loop.remove_writer(self._sock)
-        os.close(self._sock)
-        self._sock = -1
+        self._wait_no_more()
+        if isinstance(self._out, int):
+            os.close(self._out)
+        self._out = -1
         self._watch.stop()
         if self._reading is not None:
             self._reading.cancel()

@@ -3,6 +3,8 @@
 A head is recognised, not parsed: without its Range it is one that came before, or else its first line and Host are a
 record's key, and the rest, without the conditions, was read before.  Everything else, whatever is
 spelled in another way, and whatever is not at hand goes the long way, which answers the same, byte for byte.
+
+What came over TLS has other keys: its objects may be others.
 """
 
 import asyncio
@@ -23,6 +25,8 @@ from proxy.semantics.preconditions import Verdict
 from proxy.semantics.ranges import read_slice
 from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
 from proxy.server.access import Access
+from proxy.server.encrypted import EncryptedTransport
+from proxy.server.reading import OVER_TLS
 from proxy.server.sending import WINDOW, Sending, send_some
 from proxy.spool.bodies import share_of_files
 from proxy.spool.body import Body
@@ -100,11 +104,10 @@ class Lane:
         self.draining = True
 
     def address(self, transport: asyncio.BaseTransport) -> str | None:
-        """What a client is called who may come this way: by plain TCP, and for nobody else."""
+        """What a client is called who may come this way: by TCP, and for nobody else."""
         sock, peer = transport.get_extra_info("socket"), transport.get_extra_info("peername")
-        is_plain = transport.get_extra_info("sslcontext") is None and isinstance(peer, tuple)
         if (
-            not is_plain
+            not isinstance(peer, tuple)
             or sock is None
             or sock.family == socket.AF_UNIX
             or is_trusted(peer[0], self._trusted)
@@ -121,6 +124,8 @@ class Lane:
         if at >= 0:
             end = data.find(b"\r\n", at + 15)
             asked, rest = data[at + 15 : end], data[:at] + data[end:]
+        if isinstance(client.transport, EncryptedTransport):
+            rest = OVER_TLS + rest
         head = self._heads.get(rest) or self._recognise(rest)
         if head is None:
             return False
@@ -220,21 +225,27 @@ class Lane:
         if first is None:
             return False
         client.passed_by()
-        sock, at = transport.get_extra_info("socket"), start
+        at, out = start, transport
         try:
+            if isinstance(transport, EncryptedTransport):
+                out, send = transport, transport.send
+            else:
+                sock = transport.get_extra_info("socket")._sock
+                out, send = sock.fileno(), sock.send
             try:
-                sent = sock._sock.send(first)  # what it does not take is in the file: no need for a copy
+                sent = send(first)  # what it does not take is in the file: no need for a copy
             except BlockingIOError:
                 sent = 0
             if sent < len(head):
                 transport.write(head[sent:])
             elif (at := start + sent - len(head)) < stop:
-                at, _ = send_some(sock.fileno(), body, at, stop)
+                at, _ = send_some(out, body, at, stop)
         except (OSError, SpoolError) as error:
             self._end(client, transport, at - start, told, 0, error)
             return True
         if at == stop:
             self._access.record_warm(*told, stop - start)
+            self._limit_rest(client, transport)
             return True
         try:
             client.sending = Sending(
@@ -273,6 +284,10 @@ class Lane:
         assert transport is not None
         transport.write(answer)
         client.passed_by()
+        self._limit_rest(client, transport)
+
+    def _limit_rest(self, client: Client, transport: asyncio.Transport) -> None:
+        """What waits in a buffer, and nobody waits for, shall not stay there for ever."""
         if transport.get_write_buffer_size():
             give_up_after(transport, self._send_idle)
             client.watch_rest(self._send_idle, self._send_rate)
@@ -288,6 +303,7 @@ class Lane:
     ) -> None:
         client.sending = None
         self._access.record_warm(*told, before + sent, error)
+        self._limit_rest(client, transport)
         match error:
             case None:
                 transport.resume_reading()
