@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 RECORD: Final = 16 << 10
@@ -173,6 +174,17 @@ class EncryptedTransport(asyncio.Transport):
         if on_room is not None and not self._lost:
             self._loop.add_writer(self._fd, self._write)
 
+    async def room(self) -> None:
+        """Wait for that once.  Raises ConnectionError."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self.call_with_room(partial(_settle, waiter))
+        try:
+            await waiter
+        finally:
+            self.call_with_room(None)
+        if self._closing:
+            raise ConnectionResetError("the connection is closed")
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = PIECE if high is None else high
         self._low = self._high // 4 if low is None else low
@@ -256,6 +268,11 @@ class EncryptedTransport(asyncio.Transport):
             self._protocol.connection_lost(error)
         finally:
             self._sock.close()
+
+
+def _settle(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _as_reset(error: OSError) -> ConnectionError:
