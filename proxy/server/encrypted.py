@@ -10,7 +10,6 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -133,9 +132,11 @@ class EncryptedTransport(asyncio.Transport):
     def _encrypt(self, data: memoryview) -> int:
         """How many bytes OpenSSL has taken; what comes next must begin with the others.  Raises OSError."""
         at = 0
-        with suppress(ssl.SSLWantWriteError):
+        try:
             while at < len(data):
                 at += self._sock.send(data[at : at + RECORD])
+        except ssl.SSLWantWriteError:
+            pass
         return at
 
     def _keep(self, data: bytes | memoryview) -> None:
