@@ -218,6 +218,8 @@ class EncryptedTransport(asyncio.Transport):
         """Say that nothing follows, and wait for the client to go: were the socket closed under what it still sends,
         that would reset the connection, and the end of an answer be lost.
         """
+        if self._gone is None:
+            self._gone = self._loop.call_later(self._parting, self._lose, None)
         try:
             self._sock.unwrap()
         except ssl.SSLWantWriteError:
@@ -233,7 +235,6 @@ class EncryptedTransport(asyncio.Transport):
         if self._eof:
             self._lose(None)
             return
-        self._gone = self._loop.call_later(self._parting, self._lose, None)
         self._loop.add_reader(self._fd, self._throw_away)
 
     def _throw_away(self) -> None:
