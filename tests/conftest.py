@@ -3,6 +3,7 @@
 And for all tests: whatever of ours blocks the loop, fails.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,11 @@ class Adapter:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.url = service.addresses[0]
+        self.tls: ssl.SSLContext | None = None
+        """What a client needs to talk to it, where it listens for TLS."""
 
     def wire(self) -> Wire:
-        return Wire(self.url)
+        return Wire(self.url, self.tls)
 
 
 @pytest.fixture(autouse=True)

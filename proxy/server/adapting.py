@@ -137,7 +137,7 @@ class Adapting:
         """So that the next who asks for the object is answered by the warm lane, if that may be."""
         request, route = wanted.request, routed.route
         key = first_lines(exchange.request)
-        plain = request.method == "GET" and request.scheme == "http" and route.limits.max_ranges > 0
+        plain = request.method == "GET" and route.limits.max_ranges > 0
         if key is None or not plain or self._server_timing or forward.is_trusted(request.peer, self._trusted):
             return
 

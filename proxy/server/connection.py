@@ -1,7 +1,6 @@
 """aiohttp's server, where its answer to a broken request would not be ours, and where it would wait for ever."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -115,8 +114,7 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
         transport.max_size = READ_SIZE  # type: ignore[attr-defined]  # asyncio's own; else four times that
-        is_plain = transport.get_extra_info("sslcontext") is None
-        transport.set_write_buffer_limits(WRITTEN_AHEAD if is_plain else sys.maxsize)  # TLS sees to it itself
+        transport.set_write_buffer_limits(WRITTEN_AHEAD)
         self._time_head(True)
         self.client = "" if self._lane is None else self._lane.address(transport) or ""
         if not self.client:

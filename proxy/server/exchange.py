@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 
 from proxy.patience import Patience, give_up_after, reset
 from proxy.semantics.fields import Fields, end_to_end, format_http_date, serialize_head
+from proxy.server.encrypted import EncryptedTransport
 from proxy.spool.body import Body
 
 COALESCE = 32 << 10
@@ -140,8 +141,8 @@ class Exchange:
         await self._taken()
 
     async def send_file(self, body: Body, start: int, stop: int) -> None:
-        """Send the bytes [start, stop) of a file without touching them.  The loop waits for no disk: what is not in
-        memory is brought there.  Raises as `write` does, and BodyLost.
+        """Send the bytes [start, stop) of a file, by TLS or without touching them.  The loop waits for no disk: what
+        is not in memory is brought there.  Raises as `write` does, and BodyLost.
         """
         await body.bring(start, stop)
         await self._flush_head()
@@ -151,7 +152,8 @@ class Exchange:
         while at < stop:
             until = min(at + WINDOW, stop)
             await body.bring(at, until)  # it may have gone while the client took its time
-            sent = await self._send_patiently(body, at, until)
+            if not (sent := await self._send_patiently(body, at, until)):
+                raise ConnectionAbortedError("the spool's file is shorter than promised")
             at += sent
             self.body_bytes += sent
 
@@ -160,7 +162,9 @@ class Exchange:
         transport = self._transport()
         try:
             async with self._patience():
-                sent = await asyncio.get_running_loop().sendfile(
+                if isinstance(transport, EncryptedTransport):
+                    return await _send_encrypted(transport, body, start, stop)
+                return await asyncio.get_running_loop().sendfile(
                     transport,
                     body,  # type: ignore[arg-type]  # all it needs
                     start,
@@ -173,9 +177,6 @@ class Exchange:
             await self._writer.write(await body.read(start, stop), drain=False)
             await self._taken()
             return stop - start
-        if not sent:
-            raise ConnectionAbortedError("the spool's file is shorter than promised")
-        return sent
 
     async def finish(self) -> None:
         """The answer is whole."""
@@ -236,9 +237,9 @@ class Exchange:
         return self._waiting
 
     def can_send_files(self) -> bool:
-        """Is the way to the client a plain TCP socket, with no framing of ours in the body?"""
+        """Is the way to the client a TCP socket, with no framing of ours in the body?"""
         transport = self.request.transport
-        if transport is None or self._writer.chunked or transport.get_extra_info("sslcontext") is not None:
+        if transport is None or self._writer.chunked:
             return False
         sock = transport.get_extra_info("socket")
         return sock is not None and sock.family != socket.AF_UNIX
@@ -290,9 +291,28 @@ def _send_now(transport: asyncio.Transport, body: Body, start: int, stop: int) -
     if transport.get_write_buffer_size():
         return 0
     try:
-        return os.sendfile(transport.get_extra_info("socket").fileno(), body.fileno(), start, stop - start)
+        return _sendfile(transport, body, start, stop)
     except OSError:
         return 0
+
+
+async def _send_encrypted(transport: EncryptedTransport, body: Body, start: int, stop: int) -> int:
+    """As asyncio's sendfile does: it has one word for every failure before anything was sent."""
+    await transport.room()
+    body.check()
+    try:
+        return transport.sendfile(body.fileno(), start, stop - start)
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise asyncio.SendfileNotAvailableError from error
+
+
+def _sendfile(transport: asyncio.Transport, body: Body, start: int, stop: int) -> int:
+    """Some of it.  Raises OSError."""
+    if isinstance(transport, EncryptedTransport):
+        return transport.sendfile(body.fileno(), start, stop - start)
+    return os.sendfile(transport.get_extra_info("socket").fileno(), body.fileno(), start, stop - start)
 
 
 def answer_head(status: int, fields: Fields, length: int | None) -> bytes:

@@ -11,6 +11,8 @@ from proxy.semantics.fields import Fields, joined, list_members
 from proxy.semantics.forward import UNIX, Network, client_address, is_trusted
 from proxy.semantics.request import ClientRequest
 
+OVER_TLS: Final = b"https "
+
 _ABSOLUTE: Final = re.compile(r"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
 _AUTHORITY: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
@@ -20,8 +22,7 @@ def read_request(request: web.BaseRequest, trusted: Sequence[Network]) -> Client
     if request.method == "CONNECT":
         raise MethodNotAllowed("a reverse proxy opens no tunnels")
     _check_framing(request)
-    transport = request.transport
-    scheme = "http" if transport is None or transport.get_extra_info("sslcontext") is None else "https"
+    scheme = "https" if _is_over_tls(request) else "http"
     target, authority = request.raw_path, _host_field(request)
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is not None:  # section 3.2.2: its authority replaces Host; its scheme is only a claim
@@ -54,11 +55,19 @@ def read_request(request: web.BaseRequest, trusted: Sequence[Network]) -> Client
 
 
 def first_lines(request: web.BaseRequest) -> bytes | None:
-    """A request's first line and Host, as browsers begin with them; None where it has no Host."""
+    """A request's first line and Host, as browsers begin with them; None where it has no Host.  `OVER_TLS` is before
+    them, where it was.
+    """
     host = request.headers.get("Host")
     if host is None:
         return None
-    return f"{request.method} {request.raw_path} HTTP/1.1\r\nHost: {host}".encode("utf-8", "surrogateescape")
+    lines = f"{request.method} {request.raw_path} HTTP/1.1\r\nHost: {host}".encode("utf-8", "surrogateescape")
+    return OVER_TLS + lines if _is_over_tls(request) else lines
+
+
+def _is_over_tls(request: web.BaseRequest) -> bool:
+    transport = request.transport
+    return transport is not None and transport.get_extra_info("sslcontext") is not None
 
 
 def _check_framing(request: web.BaseRequest) -> None:

@@ -1,18 +1,26 @@
-"""Files onto sockets at once, as far as both are ready for it; and the rest as soon as they are."""
+"""Files to clients at once, as far as both are ready for it; and the rest as soon as they are."""
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Final, cast
 
 from proxy.errors import SpoolError
 from proxy.patience import Watch
+from proxy.server.encrypted import EncryptedTransport
 from proxy.spool.body import Body
 from proxy.spool.residence import WINDOW
 
 TURN: Final = 1 << 20
 """Bytes sent without letting others have their turn."""
+
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
+
+
+Out = int | EncryptedTransport
+"""The descriptor of a plain socket, or the way through TLS."""
 
 
 class Pause(Enum):
@@ -23,7 +31,26 @@ class Pause(Enum):
     DISK = auto()
 
 
-def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]:
+def send_now(transport: asyncio.Transport, data: bytes | memoryview, *, more: bool) -> int:
+    """How many of these bytes are taken at once.  The kernel may wait for `more`.  Raises OSError."""
+    try:
+        if isinstance(transport, EncryptedTransport):
+            return transport.send(data)
+        sent: int = transport.get_extra_info("socket")._sock.send(data, _MORE if more else 0)
+        return sent
+    except BlockingIOError:
+        return 0
+
+
+def way_out(transport: asyncio.Transport) -> Out:
+    """To this connection's client."""
+    if isinstance(transport, EncryptedTransport):
+        return transport
+    sock: socket.socket = transport.get_extra_info("socket")
+    return sock.fileno()
+
+
+def send_some(out: Out, body: Body, start: int, stop: int) -> tuple[int, Pause]:
     """Send of the bytes [start, stop), and tell how far that came.
 
     Raises OSError, where the client has gone or the disk is broken, and SpoolError for a file that ends too early:
@@ -36,7 +63,8 @@ def send_some(sock: int, body: Body, start: int, stop: int) -> tuple[int, Pause]
         if end == at:
             return at, Pause.DISK
         while at < end:
-            sent = os.sendfile(sock, fd, at, end - at)
+            size = end - at
+            sent = os.sendfile(out, fd, at, size) if isinstance(out, int) else out.sendfile(fd, at, size)
             if not sent:
                 raise SpoolError("the spool's file is shorter than promised")
             at += sent
@@ -57,7 +85,7 @@ class Sending:
     """
 
     __slots__ = (
-        "_at", "_begun", "_body", "_head", "_loop", "_over", "_reading", "_sock", "_stop", "_transport", "_watch",
+        "_at", "_begun", "_body", "_head", "_loop", "_out", "_over", "_reading", "_stop", "_transport", "_watch",
         "done",
     )  # fmt: skip
 
@@ -75,7 +103,7 @@ class Sending:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
-        self._sock: int = transport.get_extra_info("socket").fileno()
+        self._out = way_out(transport)
         self._head = head
         self._body = body.hold()
         self._at, self._stop, self._begun = start, stop, start
@@ -84,36 +112,41 @@ class Sending:
         self._reading: asyncio.Task[None] | None = None
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.done.add_done_callback(self._cancelled)
-        self._when_writable()
+        self._wait()
         transport.pause_reading()
 
     def __repr__(self) -> str:
         return f"<Sending {self._at}/{self._stop} of {self._body}>"
 
-    def _when_writable(self) -> None:
-        # By asyncio's own way for transports: add_writer refuses what belongs to one, and a second descriptor of the
-        # same socket for each slow client would halve how many there can be.
-        cast("Any", self._loop)._add_writer(self._sock, self._go)
+    def _wait(self) -> None:
+        """Go on whenever the client takes more."""
+        if isinstance(self._out, int):
+            # By asyncio's own way for transports: add_writer refuses what belongs to one, and a second descriptor of
+            # the same socket for each slow client would halve how many there can be.
+            cast("Any", self._loop)._add_writer(self._out, self._go)
+        else:
+            self._out.call_with_room(self._go)
 
-    def _no_more(self) -> None:
-        cast("Any", self._loop)._remove_writer(self._sock)
+    def _wait_no_more(self) -> None:
+        if isinstance(self._out, int):
+            cast("Any", self._loop)._remove_writer(self._out)
+        else:
+            self._out.call_with_room(None)
 
     def _go(self) -> None:
         pause = Pause.SOCKET
         try:
             if self._head:
-                self._head = self._head[os.write(self._sock, self._head) :]
+                self._head = self._head[send_now(self._transport, self._head, more=False) :]
             else:
-                self._at, pause = send_some(self._sock, self._body, self._at, self._stop)
-        except BlockingIOError:
-            return
+                self._at, pause = send_some(self._out, self._body, self._at, self._stop)
         except (OSError, SpoolError) as error:
             self.end(error)
             return
         if self._at == self._stop and not self._head:
             self.end(None)
         elif pause is Pause.DISK:
-            self._no_more()
+            self._wait_no_more()
             self._reading = self._loop.create_task(self._bring())
 
     async def _bring(self) -> None:
@@ -124,14 +157,14 @@ class Sending:
             self.end(error)
             return
         self._reading = None
-        self._when_writable()
+        self._wait()
 
     def end(self, error: BaseException | None) -> None:
         """It is over; the first time it is said, it counts."""
-        if self._sock < 0:
+        if self._out == -1:
             return
-        self._no_more()
-        self._sock = -1
+        self._wait_no_more()
+        self._out = -1
         self._watch.stop()
         if self._reading is not None:
             self._reading.cancel()

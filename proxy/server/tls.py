@@ -1,27 +1,24 @@
 """TLS for clients: the certificate, which is renewed while we run, and the handshakes, which fail in many ways.
 
-The cryptography is OpenSSL's, the state machine asyncio's.
+The cryptography is OpenSSL's; what talks to it once a handshake is done, is `proxy.server.encrypted`.
 """
 
 import asyncio
 import os
 import socket
 import ssl
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 import structlog
-from aiohttp.base_protocol import BaseProtocol
 
 from proxy.incidents import Incidents
+from proxy.server.encrypted import EncryptedTransport
 from proxy.server.metrics import Metrics
 
 LOOK_EVERY = 10.0
 """Seconds between two looks at whether the certificate's files have changed."""
-BUFFER = 16 << 10
-"""Bytes read at a time: what a TLS record holds."""
 
 _ABOUT = "tls"
 _UNREADABLE = "certificate-unreadable"
@@ -112,46 +109,64 @@ class Handshakes:
         self._seconds = seconds
         self._parting = parting
         self._on_timeout = on_timeout
-        self._underway: set[asyncio.Transport] = set()
+        self._waiting: set[asyncio.Future[None]] = set()
         for reason in ("client-gone", "plain-http", "tls"):
             self._failed.labels(reason)
 
     async def connect(self, sock: socket.socket, client: asyncio.Protocol) -> None:
         """Raises OSError."""
-        assert isinstance(client, BaseProtocol)
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
         context = self._certificate.context
-        tls = _Tls(loop, client, context, done, handshake=self._seconds, parting=self._parting)
-        transport, _ = await loop.connect_accepted_socket(lambda: tls, sock)
-        self._underway.add(transport)
         try:
-            await done
-        except BaseException as error:
-            transport.abort()
-            if isinstance(error, OSError):
-                self._tell(error)
+            secret = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await self._shake(secret)
+                EncryptedTransport(secret, client, parting=self._parting)
+            except BaseException:
+                secret.close()
+                raise
+        except OSError as error:
+            self._tell(error)
             raise
-        finally:
-            self._underway.discard(transport)
-        if transport.is_closing():  # asyncio takes that for a success
-            raise ConnectionAbortedError("the connection was given up")
+
+    async def _shake(self, sock: ssl.SSLSocket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                watch, unwatch = loop.add_reader, loop.remove_reader
+            except ssl.SSLWantWriteError:
+                watch, unwatch = loop.add_writer, loop.remove_writer
+            ready: asyncio.Future[None] = loop.create_future()
+            self._waiting.add(ready)
+            watch(sock, _end, ready)
+            try:
+                await ready
+            finally:
+                unwatch(sock)
+                self._waiting.discard(ready)
 
     def close(self) -> None:
         """Give up those that are not done."""
-        for transport in self._underway:
-            transport.abort()
+        for ready in self._waiting:
+            _end(ready, _GivenUp())
 
     def _tell(self, error: OSError) -> None:
         match error:
+            case _GivenUp():
+                pass
+            case TimeoutError(errno=None):  # ours, not the kernel's
+                self._on_timeout("head")
+            case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ssl.SSLSyscallError():
+                self._failed.labels("client-gone").inc()
             case ssl.SSLError(reason=reason) if reason in _PLAIN:
                 self._fail(
                     "plain-http", "plain HTTP came where TLS is spoken; clients must use https:// there"
                 )
             case ssl.SSLError(reason=reason):
                 self._fail("tls", (reason or str(error)).lower().replace("_", " "))
-            case ConnectionAbortedError(errno=None):  # asyncio's, not the kernel's
-                self._on_timeout("head")
             case _:  # who only looks whether somebody listens, goes like this
                 self._failed.labels("client-gone").inc()
 
@@ -160,54 +175,14 @@ class Handshakes:
         self._incidents.note("TLS handshakes fail", about=_ABOUT, reason=reason, why=why)
 
 
-class _Tls(SSLProtocol):
-    """asyncio's, for a server of many clients.
+class _GivenUp(ConnectionAbortedError):
+    """The service ends."""
 
-    Its own buffer for what comes takes 256 KiB of each connection.  And it has a sender wait only for what has not
-    been encrypted yet, while all that has been stays in memory; here, until the kernel has taken what was sent.
-    """
 
-    max_size = BUFFER
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        client: BaseProtocol,
-        context: ssl.SSLContext,
-        done: asyncio.Future[None],
-        *,
-        handshake: float,
-        parting: float,
-    ) -> None:
-        super().__init__(
-            loop,
-            client,
-            context,
-            done,
-            server_side=True,
-            ssl_handshake_timeout=handshake,  # type: ignore[arg-type]  # it takes fractions, too
-            ssl_shutdown_timeout=parting,
-        )
-        self._client: BaseProtocol | None = client
-        self._full = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(0)
-        super().connection_made(transport)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._full = True
-        if self._client is not None and not self._client.writing_paused:
-            self._client.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._full = False
-        super().resume_writing()  # what waits here may fill it again
-        if self._client is not None and not self._full and self._client.writing_paused:
-            self._client.resume_writing()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        self._client = None
+def _end(ready: asyncio.Future[None], error: OSError | None = None) -> None:
+    if ready.done():
+        return
+    if error is None:
+        ready.set_result(None)
+    else:
+        ready.set_exception(error)

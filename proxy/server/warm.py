@@ -3,6 +3,8 @@
 A head is recognised, not parsed: without its Range it is one that came before, or else its first line and Host are a
 record's key, and the rest, without the conditions, was read before.  Everything else, whatever is
 spelled in another way, and whatever is not at hand goes the long way, which answers the same, byte for byte.
+
+What came over TLS has other keys: its objects may be others.
 """
 
 import asyncio
@@ -23,7 +25,9 @@ from proxy.semantics.preconditions import Verdict
 from proxy.semantics.ranges import read_slice
 from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
 from proxy.server.access import Access
-from proxy.server.sending import TURN, Sending, send_some
+from proxy.server.encrypted import EncryptedTransport
+from proxy.server.reading import OVER_TLS
+from proxy.server.sending import TURN, Sending, send_now, send_some, way_out
 from proxy.spool.body import Body
 
 HEADS: Final = 1024
@@ -39,7 +43,6 @@ TOGETHER: Final = 256 << 10
 """Bytes of a body up to which the kernel is to send the head with the body's first bytes, and wake the client once;
 for larger ones that was found to save nothing.
 """
-_MORE: Final = getattr(socket, "MSG_MORE", 0)
 
 Head = tuple[bytes, Shape, bytes]
 """Of a request, without Range: its first line and Host, its conditional fields, and between them all the others."""
@@ -98,11 +101,10 @@ class Lane:
         self.draining = True
 
     def address(self, transport: asyncio.BaseTransport) -> str | None:
-        """What a client is called who may come this way: by plain TCP, and for nobody else."""
+        """What a client is called who may come this way: by TCP, and for nobody else."""
         sock, peer = transport.get_extra_info("socket"), transport.get_extra_info("peername")
-        is_plain = transport.get_extra_info("sslcontext") is None and isinstance(peer, tuple)
         if (
-            not is_plain
+            not isinstance(peer, tuple)
             or sock is None
             or sock.family == socket.AF_UNIX
             or is_trusted(peer[0], self._trusted)
@@ -119,6 +121,8 @@ class Lane:
         if at >= 0:
             end = data.find(b"\r\n", at + 15)
             asked, rest = data[at + 15 : end], data[:at] + data[end:]
+        if isinstance(client.transport, EncryptedTransport):
+            rest = OVER_TLS + rest
         head = self._heads.get(rest) or self._recognise(rest)
         if head is None:
             return False
@@ -218,19 +222,18 @@ class Lane:
         if first is None:
             return False
         client.passed_by()
-        sock, at = transport.get_extra_info("socket"), start
+        at = start
         try:
-            try:  # what it does not take is in the file: no need for a copy
-                sent = sock._sock.send(first, _MORE if first is head and stop - start <= TOGETHER else 0)
-            except BlockingIOError:
-                sent = 0
+            # What it does not take is in the file: no need for a copy.
+            sent = send_now(transport, first, more=first is head and stop - start <= TOGETHER)
             if sent >= len(head) and (at := start + sent - len(head)) < stop:
-                at, _ = send_some(sock.fileno(), body, at, stop)
+                at, _ = send_some(way_out(transport), body, at, stop)
         except (OSError, SpoolError) as error:
             self._end(client, transport, at - start, told, 0, error)
             return True
         if at == stop and sent >= len(head):
             self._access.record_warm(*told, stop - start)
+            self._limit_rest(client, transport)
             return True
         client.sending = Sending(
             transport,
@@ -266,6 +269,10 @@ class Lane:
         assert transport is not None
         transport.write(answer)
         client.passed_by()
+        self._limit_rest(client, transport)
+
+    def _limit_rest(self, client: Client, transport: asyncio.Transport) -> None:
+        """What waits in a buffer, and nobody waits for, shall not stay there for ever."""
         if transport.get_write_buffer_size():
             give_up_after(transport, self._send_idle)
             client.watch_rest(self._send_idle, self._send_rate)
@@ -281,6 +288,7 @@ class Lane:
     ) -> None:
         client.sending = None
         self._access.record_warm(*told, before + sent, error)
+        self._limit_rest(client, transport)
         match error:
             case None:
                 transport.resume_reading()

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import trustme
 from structlog.testing import capture_logs
 
 from proxy.server import tls
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
+from tests.server.pki import Pki, over_tls
 from tests.server.process import serving
 from tests.server.test_entrance import metric, report
 from tests.together import until
@@ -23,39 +23,14 @@ FILM = bytes(range(256)) * 4000
 StartTls = Callable[..., Awaitable[Adapter]]
 
 
-class Pki:
-    """A certificate authority, and the files that the adapter reads."""
-
-    def __init__(self, folder: Path) -> None:
-        self.certificate, self.key = folder / "fullchain.pem", folder / "privkey.pem"
-        self._authority = trustme.CA()
-        self.client = ssl.create_default_context()
-        self._authority.configure_trust(self.client)
-        self.renew()
-
-    def renew(self, *, key: bool = True) -> None:
-        issued = self._authority.issue_cert("127.0.0.1")
-        self.certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-        if key:
-            self.key.write_bytes(issued.private_key_pem.bytes())
-
-    @property
-    def config(self) -> dict[str, str]:
-        return {"certificate": str(self.certificate), "key": str(self.key)}
-
-
-@pytest.fixture
-def pki(tmp_path: Path) -> Pki:
-    return Pki(tmp_path)
-
-
 @pytest.fixture
 def start_tls(start_adapter: StartAdapter, pki: Pki) -> StartTls:
-    async def starting(**server: object) -> Adapter:
-        server = {"listen": "https://127.0.0.1:0", **server}
-        return await start_adapter(server={"tls": pki.config, **server})
+    starting = over_tls(start_adapter, pki)
 
-    return starting
+    async def with_server(**server: object) -> Adapter:
+        return await starting(server=server)
+
+    return with_server
 
 
 def serial(wire: Wire) -> str:

@@ -13,12 +13,14 @@ import pytest
 
 from proxy.server import sending, warm
 from proxy.server.connection import Connection
+from proxy.server.encrypted import RECORD, EncryptedTransport
 from proxy.server.lines import Line
 from proxy.spool.body import Body
 from tests.access_log import access_log
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.server.lanes import lane_of, listener_of, served
+from tests.server.pki import Pki, over_tls
 from tests.spool.objects import pattern
 from tests.together import busy, settled, until
 from tests.wire import Response, Truncated, Wire
@@ -27,6 +29,12 @@ FILM = pattern(300_000)
 LARGE = pattern(9 << 20)
 HEAD = b"GET /film.mp4 HTTP/1.1\r\nHost: films.example\r\nRange: bytes=5-9\r\n\r\n"
 TAGS = {"ETag": '"v1"', "Last-Modified": "Sun, 06 Nov 1994 08:49:37 GMT", "Cache-Control": "max-age=3600"}
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def start_adapter(request: pytest.FixtureRequest, start_adapter: StartAdapter, pki: Pki) -> StartAdapter:
+    """All that follows holds on both."""
+    return over_tls(start_adapter, pki) if request.param == "tls" else start_adapter
 
 
 @pytest.fixture
@@ -262,7 +270,9 @@ async def stuck(adapter: Adapter, origin: ScriptedOrigin) -> AsyncIterator[Wire]
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, (wire.host, wire.port))
-    wire.reader, wire.writer = await asyncio.open_connection(sock=sock, limit=1 << 16)
+    wire.reader, wire.writer = await asyncio.open_connection(
+        sock=sock, limit=1 << 16, ssl=adapter.tls, server_hostname=wire.host if adapter.tls else None
+    )
     try:
         await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1-")
         await until(lambda: bool(lane_of(adapter).sendings))
@@ -277,24 +287,32 @@ async def taken(wire: Wire) -> bytes:
 
 
 async def test_a_small_answer_too_goes_on_as_the_client_takes_it(film: Adapter) -> None:
-    loop, sock = asyncio.get_running_loop(), socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    with sock:
-        wire = film.wire()
-        await loop.sock_connect(sock, (wire.host, wire.port))
-        await until(lambda: bool(listener_of(film).connections))
+    async with buffering(film, 4096) as sock:
         [connection] = listener_of(film).connections
         assert connection.transport is not None
         connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        await loop.sock_sendall(sock, HEAD.replace(b"5-9", b"7-60000"))
+        await asyncio.to_thread(sock.sendall, HEAD.replace(b"5-9", b"7-60000"))
         await until(lambda: bool(lane_of(film).sendings))
-        assert connection.transport.get_write_buffer_size() == 0, "it is read when it is sent"
+        waiting = connection.transport.get_write_buffer_size()
+        assert 0 < waiting <= RECORD if film.tls else not waiting, "it is read when it is sent"
         answer = b""
         while len(answer) < 59_994 or not answer.endswith(FILM[59_900:60_001]):
-            answer += (piece := await loop.sock_recv(sock, 1 << 16))
+            answer += (piece := await asyncio.to_thread(sock.recv, 1 << 16))
             assert piece
     assert answer.partition(b"\r\n\r\n")[2] == FILM[7:60_001]
+
+
+@asynccontextmanager
+async def buffering(adapter: Adapter, count: int) -> AsyncIterator[socket.socket]:
+    """A client whose kernel takes next to nothing in its place; it blocks."""
+    wire, sock = adapter.wire(), socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, count)
+    await asyncio.to_thread(sock.connect, (wire.host, wire.port))
+    if adapter.tls is not None:
+        sock = await asyncio.to_thread(adapter.tls.wrap_socket, sock, server_hostname=wire.host)
+    with sock:
+        await until(lambda: bool(listener_of(adapter).connections))
+        yield sock
 
 
 async def test_only_what_was_sent_is_counted(film: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,7 +397,7 @@ async def test_the_loop_has_its_turn_after_a_mebibyte(
     turns: list[int] = []
     real = sending.send_some
 
-    def noted(sock: int, body: Any, start: int, stop: int) -> tuple[int, sending.Pause]:
+    def noted(sock: Any, body: Any, start: int, stop: int) -> tuple[int, sending.Pause]:
         at, pause = real(sock, body, start, stop)
         turns.append(at - start)
         return at, pause
@@ -406,9 +424,8 @@ async def test_bytes_are_told_as_far_as_they_were_sent(
     """Windows are sent, `before` so many, and then the client has gone."""
     sent: list[int] = []
     lines: list[Line] = []
-    real = os.sendfile
 
-    def until_gone(out: int, source: int, offset: int, count: int) -> int:
+    def until_gone(out: Any, source: int, offset: int, count: int) -> int:
         if len(sent) == before:
             raise ConnectionResetError(errno.ECONNRESET, "gone")
         sent.append(real(out, source, offset, count))
@@ -416,9 +433,11 @@ async def test_bytes_are_told_as_far_as_they_were_sent(
 
     with access_log(lines.append):
         adapter = await start_adapter(logging={"access": True})
+        sender: Any = os if adapter.tls is None else EncryptedTransport
+        real = sender.sendfile
         origin.serve("/large.mp4", LARGE, headers=TAGS)
         await warm_up(adapter, origin, "/large.mp4")
-        monkeypatch.setattr(os, "sendfile", until_gone)
+        monkeypatch.setattr(sender, "sendfile", until_gone)
         async with adapter.wire() as wire:
             await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1000000-")
             await until(lambda: served(adapter) == 2)

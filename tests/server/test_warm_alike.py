@@ -12,6 +12,7 @@ from tests.access_log import access_log
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.server.lanes import closed_lane, lane_of, served
+from tests.server.pki import Pki, over_tls
 from tests.spool.objects import pattern
 from tests.wire import Wire
 
@@ -93,6 +94,12 @@ RANGES = [
     ],
     *["bytes=299999-299999", "bytes=100-70000", "bytes=999-999", "bytes=\u00b2-3", "", "bytes=0-" + "9" * 30],
 ]
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def start_adapter(request: pytest.FixtureRequest, start_adapter: StartAdapter, pki: Pki) -> StartAdapter:
+    """All that follows holds on both."""
+    return over_tls(start_adapter, pki) if request.param == "tls" else start_adapter
 
 
 @pytest.fixture
