@@ -13,6 +13,7 @@ from blockbuster import blockbuster_ctx
 
 from proxy.config import parse
 from proxy.config.document import read_text
+from proxy.server import exchange
 from proxy.server.app import Service, start
 from tests.scripted_origin import ScriptedOrigin
 from tests.wire import Wire
@@ -46,6 +47,12 @@ def nothing_blocks() -> Iterator[None]:
         blockbuster.functions["threading.Lock.acquire"].deactivate()
         blockbuster.functions["threading.Lock.acquire_lock"].deactivate()
         yield
+
+
+@pytest.fixture
+def heads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head waits for its body's first bytes, however long they take: until then an answer can be taken back."""
+    monkeypatch.setattr(exchange, "HEAD_DELAY", 60)
 
 
 @pytest.fixture

@@ -222,6 +222,7 @@ async def test_files_may_not_be_large(origin: ScriptedOrigin, tmp_path: Path) ->
         assert "Traceback" not in process.errors
 
 
+@pytest.mark.usefixtures("heads_wait")
 @pytest.mark.parametrize("size", [1000, 300_000], ids=["read", "sent as a file"])
 @pytest.mark.parametrize("for_good", [False, True], ids=["a sector", "all of it"])
 async def test_what_cannot_be_read_costs_requests_to_the_origin(

@@ -8,7 +8,6 @@ from hashlib import sha256
 
 import pytest
 
-from proxy.server import exchange as exchange_module
 from proxy.server.exchange import Exchange
 from proxy.spool.body import Body
 from proxy.spool.spool import Spool
@@ -131,12 +130,12 @@ async def test_it_gets_no_digest(adapter: Adapter, origin: ScriptedOrigin) -> No
     assert spool_of(adapter).rotten == 1
 
 
+@pytest.mark.usefixtures("heads_wait")
 async def test_an_answer_that_has_not_begun_begins_anew(
     adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is condemned between the decision to use it and its first byte."""
     origin.serve("/film", FILM)
-    monkeypatch.setattr(exchange_module, "HEAD_DELAY", 60)
     real = Body.read
 
     async def read(body: Body, start: int, stop: int) -> bytes | bytearray:
