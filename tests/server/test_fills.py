@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Chunk, Cut, Head, Pause, Reset, ScriptedOrigin, Stall, Step
 from tests.spool.objects import MIB, eventually, pattern
-from tests.together import callbacks_in
+from tests.together import nothing_is_done
 from tests.wire import Response, Truncated
 
 FILM = pattern(1_000_000)
@@ -113,7 +113,7 @@ async def test_a_thousand_readers_of_one_growing_object(
     cache = adapter.service._cache
     [fill] = cache.fills()
     await eventually(lambda: fill._progress.awaited == [100_000] * 1000)
-    assert await callbacks_in(0.2, monkeypatch) <= 2, "the end of our own sleep, and nothing else"
+    await nothing_is_done(monkeypatch)
     gate.open()
     await asyncio.gather(*clients)
     assert origin.count("/film") == 1
