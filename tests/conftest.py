@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from proxy.config import parse
 from proxy.config.document import read_text
@@ -17,6 +18,10 @@ from proxy.server import exchange
 from proxy.server.app import Service, start
 from tests.scripted_origin import ScriptedOrigin
 from tests.wire import Wire
+
+# How fast a machine is, and how busy, is no property of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 StartAdapter = Callable[..., Awaitable["Adapter"]]
 
