@@ -12,6 +12,7 @@ import yaml
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from proxy.cache import digesting
 from proxy.config import parse
 from proxy.config.document import read_text
 from proxy.server import exchange
@@ -58,6 +59,12 @@ def nothing_blocks() -> Iterator[None]:
 def heads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """A head waits for its body's first bytes, however long they take: until then an answer can be taken back."""
     monkeypatch.setattr(exchange, "HEAD_DELAY", 60)
+
+
+@pytest.fixture
+def digests_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is: what reckons them gives way to everybody."""
+    monkeypatch.setattr(digesting, "WAIT", 60)
 
 
 @pytest.fixture

@@ -113,6 +113,7 @@ async def test_who_is_reading_it_is_cut_off(
     assert origin.count("/film") == 2
 
 
+@pytest.mark.usefixtures("digests_are_waited_for")
 async def test_it_gets_no_digest(adapter: Adapter, origin: ScriptedOrigin) -> None:
     origin.serve("/film", FILM)
     async with adapter.wire() as wire:
