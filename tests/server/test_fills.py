@@ -313,8 +313,9 @@ async def test_for_a_range_that_is_ignored_nobody_waits(
 
 
 async def test_what_is_fetched_for_nobody_leaves_connections_to_others(
-    start_adapter: StartAdapter, origin: ScriptedOrigin
+    start_adapter: StartAdapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("proxy.fill.fill.GIVE_WAY_AFTER", 60.0)
     adapter = await start_adapter(
         origins={"legacy": {"url": origin.url, "max_connections": 4, "fills_per_client": 3}}
     )
@@ -338,8 +339,9 @@ async def test_what_is_fetched_for_nobody_leaves_connections_to_others(
 
 
 async def test_who_waits_too_long_for_a_slot_is_told(
-    start_adapter: StartAdapter, origin: ScriptedOrigin
+    start_adapter: StartAdapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("proxy.fill.fill.GIVE_WAY_AFTER", 60.0)
     legacy = {"url": origin.url, "max_connections": 1, "timeouts": {"queue": "300ms"}}
     adapter = await start_adapter(origins={"legacy": legacy})
     for path in ("/film", "/other"):
