@@ -145,7 +145,7 @@ class ScriptedOrigin:
 
     def _bound(self) -> socket.socket:
         """Does not listen: connections are refused, and nobody else gets the port."""
-        bound = socket.socket()
+        bound = socket.socket(proto=socket.IPPROTO_TCP)  # else asyncio leaves Nagle's algorithm on
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(("127.0.0.1", self.port))
         return bound
