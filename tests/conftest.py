@@ -11,12 +11,19 @@ from typing import Any
 import pytest
 import yaml
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
+from proxy.cache import digesting
 from proxy.config import parse
 from proxy.config.document import read_text
+from proxy.server import exchange
 from proxy.server.app import Service, start
 from tests.scripted_origin import ScriptedOrigin
 from tests.wire import Wire
+
+# How fast a machine is, and how busy, is no property of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 StartAdapter = Callable[..., Awaitable["Adapter"]]
 
@@ -49,6 +56,18 @@ def nothing_blocks() -> Iterator[None]:
         blockbuster.functions["threading.Lock.acquire"].deactivate()
         blockbuster.functions["threading.Lock.acquire_lock"].deactivate()
         yield
+
+
+@pytest.fixture
+def heads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head waits for its body's first bytes, however long they take: until then an answer can be taken back."""
+    monkeypatch.setattr(exchange, "HEAD_DELAY", 60)
+
+
+@pytest.fixture
+def digests_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is: what reckons them gives way to everybody."""
+    monkeypatch.setattr(digesting, "WAIT", 60)
 
 
 @pytest.fixture

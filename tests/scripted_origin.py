@@ -15,6 +15,7 @@ or a function from the request to steps; a generator resumes after each step has
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -124,6 +125,8 @@ class ScriptedOrigin:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
+        self._reserved = self._bound()
+        self.port = self._reserved.getsockname()[1]
         await self.start()
         return self
 
@@ -131,14 +134,21 @@ class ScriptedOrigin:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+        self._reserved.close()
         if self._errors and error is None:
             raise self._errors[0]
 
     async def start(self) -> None:
         """Listen; after a `stop`, on the same port as before."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await loop.create_server(self._accept, sock=self._bound())
+
+    def _bound(self) -> socket.socket:
+        """Does not listen: connections are refused, and nobody else gets the port."""
+        bound = socket.socket(proto=socket.IPPROTO_TCP)  # else asyncio leaves Nagle's algorithm on
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(("127.0.0.1", self.port))
+        return bound
 
     async def stop(self) -> None:
         """Close the listening socket and every connection; new connections are refused."""

@@ -73,7 +73,7 @@ class Site:
     def black_hole(self, address: str) -> None:
         """It takes no more connections, and does not say so."""
         full = self.parts.enter_context(socket.socket())
-        full.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        full.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         full.bind((address, self.port))
         full.listen(0)
         self.port = full.getsockname()[1]

@@ -251,8 +251,7 @@ async def test_a_faulty_handler_fails_the_test() -> None:
     def faulty(request: OriginRequest) -> list[Step]:
         raise ZeroDivisionError
 
-    origin = ScriptedOrigin(faulty)
-    await origin.start()
+    origin = await ScriptedOrigin(faulty).__aenter__()
     async with connect(origin) as client:
         await client.get("/a")
         assert await client.rest() == b""

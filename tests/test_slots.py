@@ -1,6 +1,7 @@
 """Places that are shared out fairly: who gets one when, and that none is ever lost."""
 
 import asyncio
+import time
 from collections import Counter
 
 import pytest
@@ -114,10 +115,10 @@ async def test_a_place_that_comes_in_the_moment_when_time_is_up_is_kept() -> Non
     waiting = asyncio.create_task(places.acquire(BOB))
     await asyncio.sleep(0)
     # In the same turn of the loop in which the time-out cancels the wait, and before it:
-    asyncio.get_running_loop().call_at(asyncio.get_running_loop().time() + 0.05, places.release, ALICE)
-    await asyncio.wait({waiting})
-    assert waiting.exception() is None or isinstance(waiting.exception(), Overloaded)
-    assert (places.in_use, places.waiting) == (int(waiting.exception() is None), 0)
+    asyncio.get_running_loop().call_soon(places.release, ALICE)
+    time.sleep(0.1)  # noqa: ASYNC251  # the time-out is due in the next turn, too
+    await waiting
+    assert (places.in_use, places.waiting) == (1, 0)
 
 
 async def test_the_queue_is_full() -> None:
@@ -194,7 +195,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(steps=STEPS, total=st.integers(1, 4), per_client=st.integers(1, 4), max_waiting=st.integers(0, 6))
 def test_whatever_happens(
     steps: list[tuple[str, int]], total: int, per_client: int, max_waiting: int

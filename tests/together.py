@@ -19,7 +19,13 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def callbacks_in(seconds: float, monkeypatch: pytest.MonkeyPatch) -> int:
+async def nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait until the loop runs nothing for a while: what was begun before may still come to its end."""
+    while await _callbacks_in(0.2, monkeypatch) > 2:  # the end of that sleep, and nothing else
+        pass
+
+
+async def _callbacks_in(seconds: float, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many callbacks the loop runs while we sleep, the end of the sleep included."""
     count = 0
     real = asyncio.Handle._run

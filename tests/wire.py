@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from types import TracebackType
@@ -123,25 +123,32 @@ class Wire:
         response = await self.response_head()
         if to_head or response.status in {204, 304}:
             return response
+        body = bytearray()
         try:
-            if response.fields.get("Transfer-Encoding") == "chunked":
-                assert "Content-Length" not in response.fields
-                while data := await self.chunk():
-                    response.body += data
-            elif "Content-Length" in response.fields:
-                left = int(response.fields["Content-Length"])
-                while left:
-                    data = await self.reader.read(min(left, 1 << 16))
-                    if not data:
-                        raise Truncated(response)
-                    response.body += data
-                    left -= len(data)
-            else:
-                while data := await self.reader.read(1 << 16):
-                    response.body += data
+            async for data in self._pieces(response):
+                body += data
         except (asyncio.IncompleteReadError, ConnectionError) as error:
+            response.body = bytes(body)
             raise Truncated(response) from error
+        response.body = bytes(body)
         return response
+
+    async def _pieces(self, response: Response) -> AsyncIterator[bytes]:
+        if response.fields.get("Transfer-Encoding") == "chunked":
+            assert "Content-Length" not in response.fields
+            while data := await self.chunk():
+                yield data
+        elif "Content-Length" in response.fields:
+            left = int(response.fields["Content-Length"])
+            while left:
+                data = await self.reader.read(min(left, 1 << 16))
+                if not data:
+                    raise asyncio.IncompleteReadError(b"", left)
+                yield data
+                left -= len(data)
+        else:
+            while data := await self.reader.read(1 << 16):
+                yield data
 
     async def chunk(self) -> bytes:
         size = int((await self.reader.readuntil(b"\r\n"))[:-2], 16)

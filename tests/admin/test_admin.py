@@ -125,6 +125,7 @@ async def test_status_tells_of_fills(adapter: Adapter, origin: ScriptedOrigin) -
     async with adapter.wire() as wire:
         await wire.request("GET", "/film.mp4", Cookie="session=secret", Host="media.example")
         await wire.response_head()
+        await wire.body(1000)
         report = await status(adapter)
         assert report["version"] == proxy.__version__
         assert (report["ready"], report["requests_in_progress"]) == (True, 1)
@@ -137,7 +138,7 @@ async def test_status_tells_of_fills(adapter: Adapter, origin: ScriptedOrigin) -
         assert found["range_adapter_fills_in_progress"] == [({}, 1)]
         assert found["range_adapter_fill_followers"] == [({}, 1)]
         gate.open()
-        await wire.body(len(FILM))
+        await wire.body(len(FILM) - 1000)
     await settled(adapter, origin)
     report = await status(adapter)
     assert report["spool"]["objects"] == 1

@@ -2,36 +2,21 @@
 
 import asyncio
 import json
-import os
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from proxy.admin.token import FILE
+from tests import command
 from tests.admin.test_purging import ADMIN, FILM, TOKEN, is_hit
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.together import settled
 
 URL = "http://media.example/film.mp4"
-
-
-async def run(folder: Path, *arguments: str, **env: str) -> tuple[int, str, str]:
-    """Exit status, output and errors of `range-adapter purge`, in an environment that says nothing else."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-X", "dev", "-W", "error", "-m", "proxy", "purge", *arguments),
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), "HOME": str(folder), **env},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode is not None
-    assert b"Traceback" not in errors
-    return process.returncode, output.decode(), errors.decode()
+run = partial(command.run, "purge")
 
 
 def address(adapter: Adapter) -> str:

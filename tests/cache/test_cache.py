@@ -132,6 +132,7 @@ async def test_an_error_of_the_origin_is_for_all_who_waited(
         assert origin.count("/film.mp4") == (3 if status == 502 else 1), "whoever waits, and however many"
 
 
+@pytest.mark.usefixtures("heads_wait")
 async def test_a_body_that_breaks_off_at_once_is_asked_for_once(
     impatient: Adapter, origin: ScriptedOrigin
 ) -> None:

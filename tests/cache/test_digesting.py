@@ -19,6 +19,8 @@ from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
 from tests.spool.objects import KIB, MIB, descriptors, entry, eventually, opened, pattern, store
 
+pytestmark = pytest.mark.usefixtures("digests_are_waited_for")
+
 LARGE = pattern(5 * MIB)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import yaml
 
 from proxy.spool.entry import Entry
 from proxy.spool.spool import Spool
+from tests import command
 from tests.conftest import Adapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.spool.objects import begin, entry, files, opened, pattern, store
@@ -27,18 +27,7 @@ HOST = [("Host", "films.example")]
 async def run(folder: Path, *arguments: str, spool: str | None = "spool") -> tuple[int, str, str]:
     """Exit status, output and errors of `range-adapter spool`."""
     where = () if spool is None else ("--spool", spool)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-X", "dev", "-W", "error", "-m", "proxy", "spool", *arguments, *where),
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), "HOME": str(folder)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode is not None
-    assert b"Traceback" not in errors
-    return process.returncode, output.decode(), errors.decode()
+    return await command.run("spool", folder, *arguments, *where)
 
 
 def tree(root: Path) -> dict[str, bytes]:

@@ -1,32 +1,18 @@
 """`range-adapter status`, as a process."""
 
-import asyncio
 import json
-import os
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests import command
 from tests.admin.test_client import address, write_config
 from tests.conftest import Adapter
 from tests.scripted_origin import Body, Gate, Head, Pause, ScriptedOrigin
 from tests.together import until
 
-
-async def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-X", "dev", "-W", "error", "-m", "proxy", "status", *arguments),
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), "HOME": str(folder)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode is not None
-    assert b"Traceback" not in errors
-    return process.returncode, output.decode(), errors.decode()
+run = partial(command.run, "status")
 
 
 async def test_it_tells_what_is_going_on(adapter: Adapter, origin: ScriptedOrigin, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ KNOWN_DIFFERENCES = (
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(case=cases())
 def test_every_difference_has_its_rule(clock: SimpleNamespace, case: Case) -> None:
     Tally(KNOWN_DIFFERENCES).add(compare(case, lambda asked: hishels(asked, clock), KNOWN_DIFFERENCES))

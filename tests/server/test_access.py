@@ -201,6 +201,7 @@ async def test_a_range_that_is_ignored_is_told(origin: ScriptedOrigin, tmp_path:
 # --- Cache-Status (RFC 9211) ----------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("heads_wait")
 async def test_a_failed_miss_says_why_it_was_one(start_adapter: StartAdapter, origin: ScriptedOrigin) -> None:
     adapter = await start_adapter(
         origins={"legacy": {"url": origin.url, "timeouts": {"first_byte": "300ms", "resume": "0s"}}}

@@ -5,12 +5,13 @@ import gc
 
 import pytest
 
+from proxy.server import connection
 from proxy.server.connection import Connection
 from proxy.server.parsing import RequestParser
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Head, ScriptedOrigin
 from tests.server.test_entrance import metric, report
-from tests.together import busy
+from tests.together import busy, until
 from tests.wire import Wire
 
 FILM = bytes(range(256)) * 400
@@ -238,18 +239,17 @@ async def test_what_it_held_goes_with_it(start_adapter: StartAdapter, sent: byte
             async with adapter.wire() as wire:
                 await wire.send(sent)
                 assert (await wire.response()).status in {400, 408, 431}
-        while (await report(adapter))["open"]:
-            pass
-        await asyncio.sleep(0.05)
-        left = [thing for thing in gc.get_objects() if isinstance(thing, Connection | RequestParser)]
-        assert left == []
+        kinds = (Connection, RequestParser)
+        await until(lambda: not any(isinstance(thing, kinds) for thing in gc.get_objects()))
     finally:
         gc.enable()
 
 
-async def test_that_delays_no_end(adapter: Adapter) -> None:
+async def test_that_delays_no_end(start_adapter: StartAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LINGER", 60)
+    adapter = await start_adapter(server={"timeouts": {"drain": "60s"}})
     async with adapter.wire() as wire:
         await wire.send(b"GET / HTTP/1.1\r\nbroken\r\n\r\n")
         assert (await wire.response()).status == 400
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await adapter.service.stop()

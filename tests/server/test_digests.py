@@ -12,6 +12,8 @@ from tests.spool.objects import MIB, pattern
 from tests.together import settled, until
 from tests.wire import Response, Wire
 
+pytestmark = pytest.mark.usefixtures("digests_are_waited_for")
+
 FILM = pattern(300_000)
 LONG = pattern(9 * MIB)
 HOST = [("Host", "films.example")]  # the port, and so the default, is another after each restart

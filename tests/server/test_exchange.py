@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Chunk, Head, ScriptedOrigin, Step
-from tests.together import until
+from tests.together import settled, until
 from tests.wire import Wire
 
 PASSTHROUGH = {"routes": [{"name": "all", "mode": "passthrough"}]}
@@ -149,9 +149,8 @@ async def big(
     )
     if way == "spool":
         async with adapter.wire() as wire:
-            await wire.request("GET", "/film")
-            await wire.response_head()
-            await wire.body(SIZE)
+            await wire.get("/film", Range="bytes=0-0")  # of which no client can take too little
+        await settled(adapter, origin)
     return adapter
 
 
@@ -223,7 +222,9 @@ async def test_what_nobody_waits_for_any_more_is_left_to_the_kernel(
         origin.on("/x", [Head(200, {"Content-Length": str(60 << 10)}), Body(bytes(60 << 10))])
         for _ in range(200):  # pipelined: more answers than both kernels hold
             await wire.request("GET", "/x")
-        await asyncio.sleep(3)
+        await origin.requested("/x")
+        assert adapter.service._public.server is not None
+        await until(lambda: not adapter.service._public.server.connections)  # type: ignore[union-attr]
         assert await until_reset(wire) < 200 * (60 << 10)
 
 

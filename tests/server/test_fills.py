@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Chunk, Cut, Head, Pause, Reset, ScriptedOrigin, Stall, Step
 from tests.spool.objects import MIB, eventually, pattern
-from tests.together import callbacks_in
+from tests.together import nothing_is_done
 from tests.wire import Response, Truncated
 
 FILM = pattern(1_000_000)
@@ -113,7 +113,7 @@ async def test_a_thousand_readers_of_one_growing_object(
     cache = adapter.service._cache
     [fill] = cache.fills()
     await eventually(lambda: fill._progress.awaited == [100_000] * 1000)
-    assert await callbacks_in(0.2, monkeypatch) <= 2, "the end of our own sleep, and nothing else"
+    await nothing_is_done(monkeypatch)
     gate.open()
     await asyncio.gather(*clients)
     assert origin.count("/film") == 1
@@ -313,8 +313,9 @@ async def test_for_a_range_that_is_ignored_nobody_waits(
 
 
 async def test_what_is_fetched_for_nobody_leaves_connections_to_others(
-    start_adapter: StartAdapter, origin: ScriptedOrigin
+    start_adapter: StartAdapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("proxy.fill.fill.GIVE_WAY_AFTER", 60.0)
     adapter = await start_adapter(
         origins={"legacy": {"url": origin.url, "max_connections": 4, "fills_per_client": 3}}
     )
@@ -338,8 +339,9 @@ async def test_what_is_fetched_for_nobody_leaves_connections_to_others(
 
 
 async def test_who_waits_too_long_for_a_slot_is_told(
-    start_adapter: StartAdapter, origin: ScriptedOrigin
+    start_adapter: StartAdapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("proxy.fill.fill.GIVE_WAY_AFTER", 60.0)
     legacy = {"url": origin.url, "max_connections": 1, "timeouts": {"queue": "300ms"}}
     adapter = await start_adapter(origins={"legacy": legacy})
     for path in ("/film", "/other"):

@@ -321,6 +321,7 @@ async def test_a_reset_is_no_end_of_a_body_without_length(
             await wire.chunk()
 
 
+@pytest.mark.usefixtures("heads_wait")
 @pytest.mark.parametrize("end", [Cut(), Reset()], ids=["close", "reset"])
 async def test_a_body_that_never_begins_is_an_error_with_a_reason(
     start_relay: StartRelay, origin: ScriptedOrigin, caplog: pytest.LogCaptureFixture, end: Step

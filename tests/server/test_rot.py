@@ -8,7 +8,6 @@ from hashlib import sha256
 
 import pytest
 
-from proxy.server import exchange as exchange_module
 from proxy.server.exchange import Exchange
 from proxy.spool.body import Body
 from proxy.spool.spool import Spool
@@ -114,6 +113,7 @@ async def test_who_is_reading_it_is_cut_off(
     assert origin.count("/film") == 2
 
 
+@pytest.mark.usefixtures("digests_are_waited_for")
 async def test_it_gets_no_digest(adapter: Adapter, origin: ScriptedOrigin) -> None:
     origin.serve("/film", FILM)
     async with adapter.wire() as wire:
@@ -131,12 +131,12 @@ async def test_it_gets_no_digest(adapter: Adapter, origin: ScriptedOrigin) -> No
     assert spool_of(adapter).rotten == 1
 
 
+@pytest.mark.usefixtures("heads_wait")
 async def test_an_answer_that_has_not_begun_begins_anew(
     adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is condemned between the decision to use it and its first byte."""
     origin.serve("/film", FILM)
-    monkeypatch.setattr(exchange_module, "HEAD_DELAY", 60)
     real = Body.read
 
     async def read(body: Body, start: int, stop: int) -> bytes | bytearray:

@@ -310,6 +310,5 @@ TestFailingDisk = FailingDisk.TestCase
 TestFailingDisk.settings = settings(
     max_examples=100,
     stateful_step_count=25,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -43,7 +43,7 @@ def test_what_is_as_it_was_is_sound(path: Path, most: int) -> None:
     assert flaw_of(path, most) is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(at=st.integers(0, len(DATA) - 1), bit=st.integers(0, 7))
 def test_each_bit_counts(path: Path, at: int, bit: int) -> None:
     flip(path, at, bit)

@@ -275,7 +275,8 @@ class SpoolMachine(RuleBasedStateMachine):
         for name in NAMES:
             epoch = self.spool.epochs.read(self.spool.epochs.slot(key_of(name)))
             self.spool._catalogue._known.clear()
-            found = self.spool.lookup(key_of(name))
+            # A thread may just be writing down what purges have made of it, which is found as that already.
+            found = tuple(replace(each, epoch=0) for each in self.spool.lookup(key_of(name)))
             before = self.seen.get(name)
             assert before is None or before[0] != epoch or before[1] == found
             self.seen[name] = epoch, found
@@ -317,5 +318,5 @@ class SpoolMachine(RuleBasedStateMachine):
 
 TestSpool = SpoolMachine.TestCase
 TestSpool.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )

@@ -5,8 +5,8 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,11 @@ class Crew:
     async def status(self) -> dict[str, Any]:
         return dict(json.loads((await self.admin("/status.json")).body))
 
+    async def settled(self) -> None:
+        """Wait until nothing is being fetched any more: what has come whole is stored."""
+        while (await self.status())["fills"]:
+            pass
+
     async def keeper(self) -> int:
         """The number of the worker that keeps the spool."""
         while True:
@@ -90,6 +95,16 @@ class Crew:
     def answered(self) -> Counter[int]:
         """How many requests each worker has answered, as far as the log is written."""
         return Counter(line["worker"] for line in self.lines("request"))
+
+    def holds_deleted(self, pid: int) -> bool:
+        """Has this process an object open that has lost its name?"""
+        return any(" (deleted)" in link and "/objects/" in link for link in _open_files(pid))
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            yield os.readlink(f"/proc/{pid}/fd/{fd}")
 
 
 @asynccontextmanager

@@ -133,6 +133,7 @@ async def test_the_dead_are_started_again_and_counters_never_go_back(
             keeper = await running.keeper()
             for wire in (await running.pinned()).values():
                 assert (await wire.get("/film.mp4")).body == FILM
+            await running.settled()
             names = ("requests_total", "response_bytes_total", "fetches_total", "request_seconds_count")
             before = [await running.figure(f"range_adapter_{name}") for name in names]
             await running.kill(keeper)
@@ -141,8 +142,9 @@ async def test_the_dead_are_started_again_and_counters_never_go_back(
             after = [await running.figure(f"range_adapter_{name}") for name in names]
             assert all(map(int.__le__, map(int, before), map(int, after)))
             assert before[0] >= 6
-        events = running.lines("a worker has ended, and is started again")
-        assert [line["status"] for line in events] == [-signal.SIGKILL] * 2
+        event = "a worker has ended, and is started again"
+        await until(lambda: len(running.lines(event)) == 2)
+        assert [line["status"] for line in running.lines(event)] == [-signal.SIGKILL] * 2
         assert origin.count("/film.mp4") == 1
 
 
@@ -154,6 +156,7 @@ async def test_a_keeper_that_dies_while_nothing_happens_is_missed_by_nobody(
         wires = await running.pinned()
         for wire in wires.values():
             assert (await wire.get("/film.mp4")).body == FILM
+        await running.settled()
         keeper = await running.keeper()
         await running.kill(keeper)
         del wires[keeper]
