@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from mmap import PAGESIZE
 from typing import Final, Protocol
 
 from multidict import CIMultiDict
@@ -37,11 +38,8 @@ SHAPES: Final = 1024
 LONGEST: Final = 4096
 """... of heads of at most so many bytes."""
 ROOM: Final = 72 << 10
-"""Bytes of a head and its body up to which they are copied, and sent as one; of a larger body, the file is sent."""
-
-TOGETHER: Final = 256 << 10
-"""Bytes of a body up to which the kernel is to send the head with the body's first bytes, and wake the client once;
-for larger ones that was found to save nothing.
+"""Bytes of a head and its body up to which they are copied, and sent as one; of a larger body, the file is sent from
+the first page on that begins in it, as the kernel packs whole pages best.
 """
 
 Head = tuple[bytes, Shape, bytes]
@@ -225,7 +223,7 @@ class Lane:
         at = start
         try:
             # What it does not take is in the file: no need for a copy.
-            sent = send_now(transport, first, more=first is head and stop - start <= TOGETHER)
+            sent = send_now(transport, first, more=len(first) < len(head) + stop - start)
             if sent >= len(head) and (at := start + sent - len(head)) < stop:
                 at, _ = send_some(way_out(transport), body, at, stop)
         except (OSError, SpoolError) as error:
@@ -251,14 +249,18 @@ class Lane:
         return True
 
     def _at_hand(self, head: bytes, body: Body, start: int, stop: int) -> bytes | memoryview | None:
-        """What is sent at once: the head, and a body that is small.  None where its bytes are not at hand, or lost,
-        which the long way finds out, and tells.
+        """What is sent at once: the head, and with it all of a small body, or of another one the bytes before its
+        first page.  None where its bytes are not at hand, or lost, which the long way finds out, and tells.
         """
-        size = len(head) + stop - start
+        copied = stop
         try:
-            if size > ROOM:
-                return head if body.at_hand(start, min(start + TURN, stop)) > start else None
-            answer = self._room[:size]
+            if len(head) + stop - start > ROOM:
+                if body.at_hand(start, min(start + TURN, stop)) == start:
+                    return None
+                copied = min(-(-start // PAGESIZE) * PAGESIZE, start + ROOM - len(head))
+                if copied <= start:
+                    return head
+            answer = self._room[: len(head) + copied - start]
             answer[: len(head)] = head
             return answer if body.read_now(answer[len(head) :], start) else None
         except OSError:
