@@ -23,7 +23,7 @@ from proxy.semantics.cache_status import CacheStatus, render
 from proxy.server.exchange import Exchange
 from proxy.server.limits import Place
 from proxy.server.parsing import AnyMethodParser, HeadTooLarge, HeadTooSlow, Parser, RequestParser
-from proxy.server.sending import Sending
+from proxy.server.sending import Sending, Way, way_of
 from proxy.server.warm import Lane
 
 REFUSAL_TIMEOUT = 5.0
@@ -84,6 +84,7 @@ class Connection(RequestHandler):
         self._rest: Watch | None = None
         self._lane = listener.lane
         self.client = ""
+        self.way: Way | None = None
         self.sending: Sending | None = None
         self._lingering: asyncio.Future[None] | None = None
 
@@ -117,7 +118,9 @@ class Connection(RequestHandler):
         transport.set_write_buffer_limits(WRITTEN_AHEAD)
         self._time_head(True)
         self.client = "" if self._lane is None else self._lane.address(transport) or ""
-        if not self.client:
+        if self.client:
+            self.way = way_of(transport)
+        else:
             self._lane = None
 
     def connection_lost(self, exc: BaseException | None) -> None:

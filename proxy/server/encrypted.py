@@ -108,8 +108,9 @@ class EncryptedTransport(asyncio.Transport):
                 return
         self._keep(memoryview(data)[sent:])
 
-    def send(self, data: bytes | memoryview) -> int:
-        """As a socket's: how many bytes have been taken.  One record of them may wait here; then no more is taken.
+    def send(self, data: bytes | memoryview, flags: int = 0) -> int:
+        """As a socket's, which knows flags: how many bytes have been taken.  One record of them may wait here; then
+        no more is taken.
 
         Raises BlockingIOError and ConnectionError.
         """

@@ -16,11 +16,9 @@ from proxy.spool.residence import WINDOW
 TURN: Final = 1 << 20
 """Bytes sent without letting others have their turn."""
 
-_MORE: Final = getattr(socket, "MSG_MORE", 0)
 
-
-Out = int | EncryptedTransport
-"""The descriptor of a plain socket, or the way through TLS."""
+Way = socket.socket | EncryptedTransport
+"""To a client: what sends bytes at once, and raises BlockingIOError where there is no room for one."""
 
 
 class Pause(Enum):
@@ -31,26 +29,15 @@ class Pause(Enum):
     DISK = auto()
 
 
-def send_now(transport: asyncio.Transport, data: bytes | memoryview, *, more: bool) -> int:
-    """How many of these bytes are taken at once.  The kernel may wait for `more`.  Raises OSError."""
-    try:
-        if isinstance(transport, EncryptedTransport):
-            return transport.send(data)
-        sent: int = transport.get_extra_info("socket")._sock.send(data, _MORE if more else 0)
-        return sent
-    except BlockingIOError:
-        return 0
-
-
-def way_out(transport: asyncio.Transport) -> Out:
-    """To this connection's client."""
+def way_of(transport: asyncio.Transport) -> Way:
+    """To the client of this connection, which is TCP."""
     if isinstance(transport, EncryptedTransport):
         return transport
-    sock: socket.socket = transport.get_extra_info("socket")
-    return sock.fileno()
+    way: socket.socket = transport.get_extra_info("socket")._sock  # asyncio's wrapper of it sends nothing
+    return way
 
 
-def send_some(out: Out, body: Body, start: int, stop: int) -> tuple[int, Pause]:
+def send_some(way: Way, body: Body, start: int, stop: int) -> tuple[int, Pause]:
     """Send of the bytes [start, stop), and tell how far that came.
 
     Raises OSError, where the client has gone or the disk is broken, and SpoolError for a file that ends too early:
@@ -64,7 +51,10 @@ def send_some(out: Out, body: Body, start: int, stop: int) -> tuple[int, Pause]:
             return at, Pause.DISK
         while at < end:
             size = end - at
-            sent = os.sendfile(out, fd, at, size) if isinstance(out, int) else out.sendfile(fd, at, size)
+            if isinstance(way, EncryptedTransport):
+                sent = way.sendfile(fd, at, size)
+            else:
+                sent = os.sendfile(way.fileno(), fd, at, size)
             if not sent:
                 raise SpoolError("the spool's file is shorter than promised")
             at += sent
@@ -85,13 +75,14 @@ class Sending:
     """
 
     __slots__ = (
-        "_at", "_begun", "_body", "_head", "_loop", "_out", "_over", "_reading", "_stop", "_transport", "_watch",
-        "done",
+        "_at", "_begun", "_body", "_ended", "_head", "_loop", "_over", "_reading", "_stop", "_transport", "_watch",
+        "_way", "done",
     )  # fmt: skip
 
     def __init__(
         self,
         transport: asyncio.Transport,
+        way: Way,
         head: bytes,
         body: Body,
         start: int,
@@ -103,7 +94,8 @@ class Sending:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
-        self._out = way_out(transport)
+        self._way = way
+        self._ended = False
         self._head = head
         self._body = body.hold()
         self._at, self._stop, self._begun = start, stop, start
@@ -120,26 +112,28 @@ class Sending:
 
     def _wait(self) -> None:
         """Go on whenever the client takes more."""
-        if isinstance(self._out, int):
+        if not isinstance(self._way, EncryptedTransport):
             # By asyncio's own way for transports: add_writer refuses what belongs to one, and a second descriptor of
             # the same socket for each slow client would halve how many there can be.
-            cast("Any", self._loop)._add_writer(self._out, self._go)
+            cast("Any", self._loop)._add_writer(self._way.fileno(), self._go)
         else:
-            self._out.call_with_room(self._go)
+            self._way.call_with_room(self._go)
 
     def _wait_no_more(self) -> None:
-        if isinstance(self._out, int):
-            cast("Any", self._loop)._remove_writer(self._out)
+        if not isinstance(self._way, EncryptedTransport):
+            cast("Any", self._loop)._remove_writer(self._way.fileno())
         else:
-            self._out.call_with_room(None)
+            self._way.call_with_room(None)
 
     def _go(self) -> None:
         pause = Pause.SOCKET
         try:
             if self._head:
-                self._head = self._head[send_now(self._transport, self._head, more=False) :]
+                self._head = self._head[self._way.send(self._head) :]
             else:
-                self._at, pause = send_some(self._out, self._body, self._at, self._stop)
+                self._at, pause = send_some(self._way, self._body, self._at, self._stop)
+        except BlockingIOError:
+            return
         except (OSError, SpoolError) as error:
             self.end(error)
             return
@@ -161,10 +155,10 @@ class Sending:
 
     def end(self, error: BaseException | None) -> None:
         """It is over; the first time it is said, it counts."""
-        if self._out == -1:
+        if self._ended:
             return
+        self._ended = True
         self._wait_no_more()
-        self._out = -1
         self._watch.stop()
         if self._reading is not None:
             self._reading.cancel()

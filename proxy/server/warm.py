@@ -26,9 +26,8 @@ from proxy.semantics.preconditions import Verdict
 from proxy.semantics.ranges import read_slice
 from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
 from proxy.server.access import Access
-from proxy.server.encrypted import EncryptedTransport
 from proxy.server.reading import OVER_TLS
-from proxy.server.sending import TURN, Sending, send_now, send_some, way_out
+from proxy.server.sending import TURN, Sending, Way, send_some
 from proxy.spool.body import Body
 
 HEADS: Final = 1024
@@ -42,6 +41,8 @@ ROOM: Final = 72 << 10
 the first page on that begins in it, as the kernel packs whole pages best.
 """
 
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
+
 Head = tuple[bytes, Shape, bytes]
 """Of a request, without Range: its first line and Host, its conditional fields, and between them all the others."""
 
@@ -53,6 +54,8 @@ class Client(Protocol):
     """What the lane asks of a connection that is idle, and behind whole requests."""
 
     transport: asyncio.Transport | None
+    way: Way | None
+    """Past asyncio's buffers; the transport itself, if it encrypts."""
     client: str
     sending: Sending | None
 
@@ -119,7 +122,7 @@ class Lane:
         if at >= 0:
             end = data.find(b"\r\n", at + 15)
             asked, rest = data[at + 15 : end], data[:at] + data[end:]
-        if isinstance(client.transport, EncryptedTransport):
+        if client.way is client.transport:
             rest = OVER_TLS + rest
         head = self._heads.get(rest) or self._recognise(rest)
         if head is None:
@@ -214,27 +217,32 @@ class Lane:
         )
 
     def _send(self, client: Client, head: bytes, body: Body, start: int, stop: int, told: Told) -> bool:
-        transport = client.transport
+        transport, way = client.transport, client.way
         assert transport is not None
+        assert way is not None
         first = self._at_hand(head, body, start, stop)
         if first is None:
             return False
         client.passed_by()
         at = start
         try:
-            # What it does not take is in the file: no need for a copy.
-            sent = send_now(transport, first, more=len(first) < len(head) + stop - start)
+            try:  # what it does not take is in the file: no need for a copy
+                sent = way.send(first, _MORE if len(first) < len(head) + stop - start else 0)
+            except BlockingIOError:
+                sent = 0
             if sent >= len(head) and (at := start + sent - len(head)) < stop:
-                at, _ = send_some(way_out(transport), body, at, stop)
+                at, _ = send_some(way, body, at, stop)
         except (OSError, SpoolError) as error:
             self._end(client, transport, at - start, told, 0, error)
             return True
         if at == stop and sent >= len(head):
             self._access.record_warm(*told, stop - start)
-            self._limit_rest(client, transport)
+            if way is transport:  # it may keep a record
+                self._limit_rest(client, transport)
             return True
         client.sending = Sending(
             transport,
+            way,
             head[sent:],
             body,
             at,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import SpoolError
-from proxy.server.sending import Sending
+from proxy.server.sending import Sending, way_of
 from proxy.spool.body import Body
 from proxy.spool.threads import Threads
 from tests.spool.objects import MIB, pattern
@@ -37,7 +37,17 @@ class Full:
         self.over = asyncio.get_running_loop().create_future()
 
     def send(self, head: bytes, body: Body, start: int, stop: int) -> Sending:
-        return Sending(self.transport, head, body, start, stop, self._told, send_idle=60, send_rate=0)
+        return Sending(
+            self.transport,
+            way_of(self.transport),
+            head,
+            body,
+            start,
+            stop,
+            self._told,
+            send_idle=60,
+            send_rate=0,
+        )
 
     def _told(self, sent: int, error: BaseException | None) -> None:
         self.over.set_result((sent, error))
