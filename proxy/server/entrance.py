@@ -34,7 +34,8 @@ _log = structlog.stdlib.get_logger("server")
 
 
 class Entrance:
-    """At most `connections`, or as many as the open files allow beside `others` (descriptors that are not ours).
+    """At most `connections`, or as many as the open files of each process allow beside `others` (descriptors that are
+    not ours).
 
     `per_client`, `trusted` and `crowd` are as for `Gate`, `name` is ours in Cache-Status.
     """
@@ -57,10 +58,12 @@ class Entrance:
         self._incidents = incidents
         self._timed_out = Counter(dict.fromkeys(TIME_LIMITS, 0))
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        refused, most = REFUSED_AT_ONCE, connections
+        workers = 1 if crowd is None else crowd.workers
+        refused, here = REFUSED_AT_ONCE, connections
         if descriptors != resource.RLIM_INFINITY:
             refused = min(refused, descriptors // 8)
-            most = affordable(connections, descriptors, others + OWN_DESCRIPTORS + SPARE + refused)
+            here = affordable(connections, descriptors, others + OWN_DESCRIPTORS + SPARE + refused, workers)
+        most = min(connections, workers * here)
         if most < connections:
             _log.warning(
                 "fewer connections than server.limits.connections: raise the limit of open files",
@@ -69,11 +72,16 @@ class Entrance:
                 open_files=descriptors,
             )
         self._gate = Gate(
-            most, per_client=per_client, trusted=trusted, on_refused=self._note_refused, crowd=crowd
+            most,
+            here=here,
+            per_client=per_client,
+            trusted=trusted,
+            on_refused=self._note_refused,
+            crowd=crowd,
         )
         self._refusing = Refusing(name, refused)
         metrics.connections.set_function(lambda: self._gate.open)
-        metrics.max_connections.set(most if crowd is None else most / crowd.workers)  # they are summed up
+        metrics.max_connections.set(most / workers)  # they are summed up
         for limit in Limit:
             metrics.refused_connections.labels(limit.value)
         for each in TIME_LIMITS:

@@ -21,11 +21,13 @@ OnRefused = Callable[[Limit, str], None]
 """Told of each connection that is refused: why, and whose it is."""
 
 
-def affordable(wanted: int, descriptors: int, others: int) -> int:
-    """How many connections there can be with so many `descriptors`, of which `others` are for something else (but at
-    most half of them).  A client costs two: its socket, and the body that it is sent.
+def affordable(wanted: int, descriptors: int, others: int, workers: int = 1) -> int:
+    """How many connections one of so many `workers` can have with so many `descriptors`, of which `others` are for
+    something else (but at most half of them).
+
+    A client costs a socket, and the body that it is sent: this one the keeper has open for all workers.
     """
-    return max(1, min(wanted, (descriptors - min(others, descriptors // 2)) // 2))
+    return max(1, min(wanted, (descriptors - min(others, descriptors // 2)) // (1 + workers)))
 
 
 class Place:
@@ -54,22 +56,24 @@ class Crowd(Protocol):
 
 
 class Gate:
-    """At most `most` connections, and `per_client` of one client: of one network, as in `network`.  In a `crowd`, the
-    first limit is for all workers together.
+    """At most `most` connections in all, `here` of them in this process, and `per_client` of one client: of one
+    network, as in `network`.  In a `crowd`, the first limit is for all workers together.
 
-    Who comes by a Unix socket or from a `trusted` proxy may be many clients, and has only the first limit.
+    Who comes by a Unix socket or from a `trusted` proxy may be many clients, and has not the last limit.
     """
 
     def __init__(
         self,
         most: int,
         *,
+        here: int,
         per_client: int,
         trusted: Sequence[Network],
         on_refused: OnRefused,
         crowd: Crowd | None = None,
     ) -> None:
         self.most = most
+        self._here = here
         self.open = 0
         self.peak = 0
         """The most that were open since somebody set this back."""
@@ -96,7 +100,7 @@ class Gate:
 
     def _limit(self, client: str) -> Limit | None:
         elsewhere = 0 if self._crowd is None else self._crowd.elsewhere()
-        if self.open + elsewhere >= self.most:
+        if self.open >= self._here or self.open + elsewhere >= self.most:
             return Limit.CONNECTIONS
         if client and self._clients[client] >= self._per_client:
             return Limit.PER_CLIENT

@@ -184,12 +184,17 @@ def running(
 
 @contextmanager
 def alone(
-    folder: Path, *, under: Sequence[str] = (), settings: Settings | None = None, tls: bool = False
+    folder: Path,
+    *,
+    under: Sequence[str] = (),
+    settings: Settings | None = None,
+    tls: bool = False,
+    workers: int | None = None,
 ) -> Iterator[Server]:
     """The adapter only, on any core: run by another program, with other `settings`, with TLS if it has that."""
     pems = _certificate(folder) if tls else None
     with ExitStack() as stack:
-        yield _adapter(folder, _origin(stack, None), _starter(stack, None), under, settings, pems)
+        yield _adapter(folder, _origin(stack, None), _starter(stack, None), under, settings, pems, workers)
 
 
 def _starter(stack: ExitStack, core: int | None) -> Start:
@@ -247,11 +252,13 @@ def _adapter(
     sections = adapter_config(str(folder), origin)
     for name, keys in (settings or {}).items():
         sections[name] = {**sections[name], **keys}
+    addresses = [f"127.0.0.1:{0 if workers is None else _free_port()}"]
     if pems is not None and "tls" in ServerSection.model_fields:
-        sections["server"]["listen"] = ["127.0.0.1:0", "https://127.0.0.1:0"]
+        addresses.append(f"https://127.0.0.1:{0 if workers is None else _free_port()}")
         sections["server"]["tls"] = {"certificate": str(pems.certificate), "key": str(pems.key)}
+    sections["server"]["listen"] = addresses
     if workers is not None:
-        sections["server"] |= {"listen": f"127.0.0.1:{_free_port()}", "workers": workers}
+        sections["server"]["workers"] = workers
     config.write_text(yaml.safe_dump(sections))
     process = start([*under, sys.executable, "-m", "proxy", "serve", str(config)], log)
 

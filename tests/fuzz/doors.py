@@ -119,7 +119,8 @@ def _connection() -> tuple[Listener, Connection]:
         max_field_size=LONGEST,
         auto_decompress=False,
     )
-    connection = listener.connection(Place(Gate(1, per_client=1, trusted=(), on_refused=lambda *_: None), ""))
+    gate = Gate(1, here=1, per_client=1, trusted=(), on_refused=lambda *_: None)
+    connection = listener.connection(Place(gate, ""))
     connection.transport = _Transport()
     return listener, connection
 

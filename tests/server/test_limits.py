@@ -6,12 +6,17 @@ import pytest
 
 from proxy.semantics.forward import UNIX
 from proxy.server.limits import Gate, Limit, Place, affordable
+from proxy.workers.seat import Crowd
 
 
-def gate(most: int, per_client: int) -> tuple[Gate, list[tuple[Limit, str]]]:
+def gate(
+    most: int, per_client: int, *, here: int | None = None, crowd: Crowd | None = None
+) -> tuple[Gate, list[tuple[Limit, str]]]:
     told: list[tuple[Limit, str]] = []
     made = Gate(
         most,
+        here=most if here is None else here,
+        crowd=crowd,
         per_client=per_client,
         trusted=[ip_network("10.0.0.0/8")],
         on_refused=lambda *refusal: told.append(refusal),
@@ -64,6 +69,19 @@ def test_who_speaks_for_many_is_not_one_client(peer: str) -> None:
     assert made.open == 0
 
 
+def test_of_several_workers_each_has_some_and_all_have_more() -> None:
+    counts = memoryview(bytearray(16)).cast("q")
+    (ours, _), (theirs, _) = (gate(5, 9, here=3, crowd=Crowd(counts, number)) for number in range(2))
+    places = [enter(ours, "192.0.2.1") for _ in range(3)]
+    assert ours.enter("192.0.2.1") is Limit.CONNECTIONS, "no more in this process"
+    for _ in range(2):
+        enter(theirs, "192.0.2.2")
+    assert theirs.enter("192.0.2.2") is Limit.CONNECTIONS, "no more in all"
+    places[0].leave()
+    enter(theirs, "192.0.2.2")
+    assert ours.enter("192.0.2.1") is Limit.CONNECTIONS
+
+
 def test_where_descriptors_are_short_nobody_enters() -> None:
     made, _ = gate(3, 3)
     assert made.enter("192.0.2.1", short=True) is Limit.DESCRIPTORS
@@ -78,14 +96,16 @@ def test_nothing_is_kept_of_clients_that_have_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "descriptors", "others", "can_be"),
+    ("wanted", "descriptors", "others", "workers", "can_be"),
     [
-        (4096, 1 << 20, 400, 4096),
-        (4096, 4096, 400, 1848),
-        (10, 4096, 400, 10),
-        (4096, 256, 400, 64),  # others have half of it at most
-        (4096, 2, 400, 1),
+        (4096, 1 << 20, 400, 1, 4096),
+        (4096, 4096, 400, 1, 1848),
+        (10, 4096, 400, 1, 10),
+        (4096, 256, 400, 1, 64),  # others have half of it at most
+        (4096, 2, 400, 1, 1),
+        (4096, 4096, 400, 2, 1232),  # the keeper has open what the clients of both are sent
+        (4096, 4096, 400, 3, 924),
     ],
 )
-def test_how_many_there_can_be(wanted: int, descriptors: int, others: int, can_be: int) -> None:
-    assert affordable(wanted, descriptors, others) == can_be
+def test_how_many_there_can_be(wanted: int, descriptors: int, others: int, workers: int, can_be: int) -> None:
+    assert affordable(wanted, descriptors, others, workers) == can_be
