@@ -96,8 +96,8 @@ class Adapting:
         for attempt in range(ATTEMPTS):
             lease = successor or await self._cache.acquire(wanted)
             try:
+                self._keep_warm(lease, exchange, visit.key, wanted, routed, epoch)
                 await self._answer_from(lease, exchange, visit, request, routed)
-                self._keep_warm(lease, exchange, visit, wanted, routed, epoch)
                 return
             except (Unconfirmed, SpoolError) as error:
                 if exchange.started or attempt == ATTEMPTS - 1:
@@ -132,9 +132,17 @@ class Adapting:
         await deliver(replace(response, fields=fields), lease.source, exchange, int(time.time()))
 
     def _keep_warm(
-        self, lease: Lease, exchange: Exchange, visit: Visit, wanted: Wanted, routed: Routed, epoch: Epoch
+        self,
+        lease: Lease,
+        exchange: Exchange,
+        cache_key: str | None,
+        wanted: Wanted,
+        routed: Routed,
+        epoch: Epoch,
     ) -> None:
-        """So that the next who asks for the object is answered by the warm lane, if that may be."""
+        """So that the next who asks for the object is answered by the warm lane, if that may be: he need not wait
+        until this one has been.
+        """
         request, route = wanted.request, routed.route
         key = first_lines(exchange.request)
         plain = request.method == "GET" and route.limits.max_ranges > 0
@@ -144,7 +152,7 @@ class Adapting:
         def answers(about: ClientRequest) -> Answers | None:
             status = replace(lease.status, ttl=TTL)
             timeless = replace(lease, age=AGE, status=status)
-            told = Visit(status=status, key=visit.key)
+            told = Visit(status=status, key=cache_key and (lease.key or cache_key))
 
             def head(**fields: str) -> bytes:
                 asked = replace(about, fields=CIMultiDict(fields))

@@ -69,6 +69,22 @@ async def by_lane(adapter: Adapter, count: int) -> AsyncIterator[None]:
     assert served(adapter) - before == count
 
 
+async def test_it_acts_while_the_first_who_met_the_object_is_still_being_answered(
+    adapter: Adapter, origin: ScriptedOrigin
+) -> None:
+    origin.serve("/large.mp4", LARGE, headers=TAGS)
+    async with adapter.wire() as wire:
+        await get(wire, "/large.mp4")
+        await settled(adapter, origin)
+    async with slow_client(adapter) as slow:
+        await slow.request("GET", "/large.mp4", [("Host", "films.example")])
+        await until(lambda: len(lane_of(adapter)._warm) > 0)
+        assert served(adapter) == 0
+        async with by_lane(adapter, 1), adapter.wire() as wire:
+            assert (await get(wire, "/large.mp4", Range="bytes=7-9")).body == LARGE[7:10]
+        assert await taken(slow) == LARGE
+
+
 # --- What it takes ---------------------------------------------------------------------------------
 
 
@@ -266,6 +282,15 @@ async def stuck(adapter: Adapter, origin: ScriptedOrigin) -> AsyncIterator[Wire]
     """A client that has asked for a large object, and takes only the head for now."""
     origin.serve("/large.mp4", LARGE, headers=TAGS)
     await warm_up(adapter, origin, "/large.mp4")
+    async with slow_client(adapter) as wire:
+        await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1-")
+        await until(lambda: bool(lane_of(adapter).sendings))
+        yield wire
+
+
+@asynccontextmanager
+async def slow_client(adapter: Adapter) -> AsyncIterator[Wire]:
+    """One that has little room for what it does not read."""
     wire = adapter.wire()
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
@@ -275,8 +300,6 @@ async def stuck(adapter: Adapter, origin: ScriptedOrigin) -> AsyncIterator[Wire]
         sock=sock, limit=1 << 16, ssl=adapter.tls, server_hostname=wire.host if adapter.tls else None
     )
     try:
-        await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1-")
-        await until(lambda: bool(lane_of(adapter).sendings))
         yield wire
     finally:
         wire.writer.transport.abort()
