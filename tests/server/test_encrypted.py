@@ -310,6 +310,23 @@ async def test_the_end_of_an_answer_has_its_limit_of_time(
         await until(lambda: not listener_of(adapter).connections)
 
 
+async def test_an_answer_is_not_over_before_its_last_record_is_taken(film: Adapter) -> None:
+    """Or else the service could end, and that record with it."""
+    async with records(film) as client:
+        transport, asked = transport_of(film), 0
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        while not transport.get_write_buffer_size():
+            client.writer.write(client.record(HEAD.replace(b"5-9", b"0-9999")))
+            await client.writer.drain()
+            await asyncio.sleep(0)
+            asked += 1
+        assert lane_of(film).sendings
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(asked):
+            assert await client.answer(10_000) == FILM[:10_000]
+
+
 # --- The end --------------------------------------------------------------------------------------
 
 
