@@ -41,7 +41,7 @@ class EncryptedTransport(asyncio.Transport):
         self._gone: asyncio.TimerHandle | None = None
         self._buffer = bytearray()
         self._high, self._low = RECORD, 0
-        self._writing_paused = self._reading_paused = False
+        self._writing_paused = self._reading_paused = self._reading_blocked = False
         self._closing = self._lost = self._eof = False
         self._on_room: Callable[[], None] | None = None
         protocol.connection_made(self)
@@ -60,6 +60,11 @@ class EncryptedTransport(asyncio.Transport):
             try:
                 data = self._sock.recv(RECORD)
             except ssl.SSLWantReadError:
+                return
+            except ssl.SSLWantWriteError:  # new keys of ours, half said, come first (RFC 8446 section 4.6.3)
+                self._reading_blocked = True
+                self._loop.remove_reader(self._fd)
+                self._loop.add_writer(self._fd, self._write)
                 return
             except OSError as error:
                 self._fail(error)
@@ -151,6 +156,10 @@ class EncryptedTransport(asyncio.Transport):
 
     def _write(self) -> None:
         """The socket takes more."""
+        if self._reading_blocked:
+            self._reading_blocked = False
+            if self.is_reading():
+                self._loop.add_reader(self._fd, self._read)
         if self._buffer:
             try:
                 sent = self._encrypt(memoryview(self._buffer))

@@ -66,9 +66,14 @@ def send_some(way: Way, body: Body, start: int, stop: int) -> tuple[int, Pause]:
     return at, Pause.TURN
 
 
+def waits(way: Way) -> bool:
+    """Has it taken bytes that are not in the kernel yet?"""
+    return isinstance(way, EncryptedTransport) and way.get_write_buffer_size() > 0
+
+
 class Sending:
     """The rest of an answer, of its `head` and then [start, stop) of `body`, to a connection that reads nothing
-    meanwhile, and whose transport has nothing to write.
+    meanwhile, and whose transport has nothing to write; if that encrypts, at most a record.
 
     `over` is called once, with how many bytes of the body were sent and what kept the rest from it: None if nothing
     did.  The future, `done` by then, is for whoever waits for its end, or cancels it.
@@ -130,7 +135,7 @@ class Sending:
         try:
             if self._head:
                 self._head = self._head[self._way.send(self._head) :]
-            else:
+            elif self._at < self._stop:
                 self._at, pause = send_some(self._way, self._body, self._at, self._stop)
         except BlockingIOError:
             return
@@ -138,7 +143,8 @@ class Sending:
             self.end(error)
             return
         if self._at == self._stop and not self._head:
-            self.end(None)
+            if not waits(self._way):
+                self.end(None)
         elif pause is Pause.DISK:
             self._wait_no_more()
             self._reading = self._loop.create_task(self._bring())

@@ -27,7 +27,7 @@ from proxy.semantics.ranges import read_slice
 from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
 from proxy.server.access import Access
 from proxy.server.reading import OVER_TLS
-from proxy.server.sending import TURN, Sending, Way, send_some
+from proxy.server.sending import TURN, Sending, Way, send_some, waits
 from proxy.spool.body import Body
 
 HEADS: Final = 1024
@@ -235,10 +235,8 @@ class Lane:
         except (OSError, SpoolError) as error:
             self._end(client, transport, at - start, told, 0, error)
             return True
-        if at == stop and sent >= len(head):
+        if at == stop and sent >= len(head) and not waits(way):
             self._access.record_warm(*told, stop - start)
-            if way is transport:  # it may keep a record
-                self._limit_rest(client, transport)
             return True
         client.sending = Sending(
             transport,

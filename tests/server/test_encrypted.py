@@ -1,13 +1,17 @@
 """TLS on the wire: what clients do with records, with the end of a connection, and with their slowness."""
 
+import _ssl
 import asyncio
+import ctypes
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
+from proxy.config.certificate import server_context
 from proxy.server.encrypted import RECORD, EncryptedTransport
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
@@ -52,6 +56,16 @@ class Records:
 
     def record(self, data: bytes) -> bytes:
         self._tls.write(data)
+        return self._out.read()
+
+    def new_keys(self) -> bytes:
+        """And the other side shall have new ones, too.  Python has no word for it."""
+        tls: Any = self._tls
+        where = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)  # behind its socket
+        connection = ctypes.c_void_p.from_address(id(tls._sslobj) + where)
+        openssl = ctypes.CDLL(_ssl.__file__)
+        assert openssl.SSL_key_update(connection, 1) == 1
+        assert openssl.SSL_do_handshake(connection) == 1
         return self._out.read()
 
     def goodbye(self) -> bytes:
@@ -100,6 +114,46 @@ def transport_of(adapter: Adapter) -> EncryptedTransport:
     return connection.transport
 
 
+class Told(asyncio.Protocol):
+    """Who is told of everything on a connection."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost: list[Exception | None] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.append(exc)
+
+
+@asynccontextmanager
+async def pair(pki: Pki) -> AsyncIterator[tuple[EncryptedTransport, Told, Records, socket.socket]]:
+    """A connection without an adapter around it, and the socket below its TLS."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    context = server_context(str(pki.certificate), str(pki.key))
+    client, below = Records(pki.client), ours.dup()
+    sock = context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False)
+    client.reader, client.writer = await asyncio.open_connection(sock=theirs)
+    shaking = asyncio.create_task(client.shake_hands())
+    while True:
+        with suppress(ssl.SSLWantReadError):
+            sock.do_handshake()
+            break
+        await asyncio.sleep(0)
+    await shaking
+    transport = EncryptedTransport(sock, told := Told(), parting=60)
+    try:
+        yield transport, told, client, below
+    finally:
+        transport.abort()
+        client.writer.transport.abort()
+        below.close()
+        await until(lambda: len(told.lost) == 1)
+
+
 # --- What comes -----------------------------------------------------------------------------------
 
 
@@ -134,6 +188,30 @@ async def test_no_tls_any_more_ends_the_connection(film: Adapter) -> None:
     async with records(film) as client:
         client.writer.write(client.record(HEAD) + b"GET / HTTP/1.1\r\n\r\n" * 10)
         await until(lambda: not listener_of(film).connections)
+
+
+async def test_new_keys_while_the_client_takes_nothing(pki: Pki) -> None:
+    """Ours must be said before OpenSSL reads on: until there is room for that, what comes waits."""
+    async with pair(pki) as (transport, told, client, below):
+        transport.write(b"-")
+        assert await client.read() == b"-", "and nothing of the handshake is left"
+        client.writer.write(client.record(b"first"))
+        await until(lambda: told.received == b"first")
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        junk = 0
+        with suppress(BlockingIOError):
+            while True:
+                junk += below.send(b"-" * 100)
+        client.writer.write(client.new_keys() + client.record(b", second"))
+        await until(lambda: told.received == b"first, second")
+        transport.write(b"hello")
+        client.writer.write(client.record(b", third"))
+        await until(lambda: transport._reading_blocked)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await client.reader.readexactly(junk)
+        assert await client.read() == b"hello"
+        await until(lambda: told.received == b"first, second, third")
+        assert not told.lost
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -230,6 +308,23 @@ async def test_the_end_of_an_answer_has_its_limit_of_time(
             await client.writer.drain()
             await asyncio.sleep(0)
         await until(lambda: not listener_of(adapter).connections)
+
+
+async def test_an_answer_is_not_over_before_its_last_record_is_taken(film: Adapter) -> None:
+    """Or else the service could end, and that record with it."""
+    async with records(film) as client:
+        transport, asked = transport_of(film), 0
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        while not transport.get_write_buffer_size():
+            client.writer.write(client.record(HEAD.replace(b"5-9", b"0-9999")))
+            await client.writer.drain()
+            await asyncio.sleep(0)
+            asked += 1
+        assert lane_of(film).sendings
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(asked):
+            assert await client.answer(10_000) == FILM[:10_000]
 
 
 # --- The end --------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from proxy.errors import SpoolError
 from proxy.server.sending import Sending, way_of
 from proxy.spool.body import Body
 from proxy.spool.threads import Threads
+from tests.server.pki import Pki
+from tests.server.test_encrypted import pair
 from tests.spool.objects import MIB, pattern
 
 FILM = pattern(3 * MIB)
@@ -124,3 +126,16 @@ async def test_a_file_that_is_shorter_than_promised(body: Body) -> None:
         sent, error = await connection.over
         assert sent == 0, "it is looked for first"
         assert isinstance(error, SpoolError)
+
+
+async def test_it_is_not_over_while_a_record_waits(body: Body, pki: Pki) -> None:
+    async with pair(pki) as (transport, _, client, below):
+        below.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        waiting = asyncio.get_running_loop().create_future()
+
+        def over(sent: int, error: BaseException | None) -> None:
+            waiting.set_result((sent, error, transport.get_write_buffer_size()))
+
+        Sending(transport, transport, HEAD, body, 0, MIB, over, send_idle=60, send_rate=0)
+        assert await client.answer(MIB) == FILM[:MIB]
+        assert await waiting == (MIB, None, 0)
