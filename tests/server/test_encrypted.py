@@ -286,6 +286,7 @@ async def test_one_record_waits_for_a_slow_client(
         await until(lambda: transport_of(adapter)._on_room is not None)
         assert bool(lane_of(adapter).sendings) == (way == "warm")
         monkeypatch.setattr(EncryptedTransport, "_keep", keep)
+        waited.append(transport_of(adapter).get_write_buffer_size())
         transport_of(adapter).get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         assert await everything(sock, len(LARGE)) == LARGE
     assert 0 < max(waited) <= RECORD
