@@ -26,6 +26,8 @@ BEFORE = 200
 """Connections that are there before: what the first ones cost is not what each costs."""
 WATCHED = 16.0
 """Seconds for which they are watched."""
+PAGE, RECORD = 4096, 32768
+"""The least that clients have in their receive buffers, where the kernel reads in their place."""
 RESERVE = 64
 """Files that we need for something else."""
 
@@ -70,7 +72,6 @@ SCENES = (
         64 * KiB,
         True,
     ),
-    # Some of it can be read only when a record is there, 16 KiB.
     Scene("TLS: reads 4 KiB/s of what is stored", FILM.target, film(FILM, 0, FILM.size), 4 * KiB, True, True),
 )
 
@@ -108,7 +109,8 @@ def measure(scene: Scene, count: int, progress: Progress, folder: Path) -> Cost 
                 continue
             for _ in range(2):  # from the second request on, the object is known to the warm lane
                 server.get(FILM.target, {}, tls=scene.tls)
-            with Crowd(port, scene.request(port), 206, tls=context) as crowd:
+            buffer = RECORD if scene.tls else PAGE  # a record is there when all of it is
+            with Crowd(port, scene.request(port), 206, tls=context, buffer=buffer) as crowd:
                 return replace(_cost(crowd, scene, min(room, count), server, progress), workers=workers or 1)
     raise AssertionError("two workers have been measured, however few connections they can have")
 
