@@ -1,5 +1,7 @@
 """A spool that is full makes room, and whoever is reading keeps its bytes."""
 
+import socket
+
 from tests.conftest import StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.spool.objects import MIB, eventually, pattern
@@ -32,6 +34,8 @@ async def test_a_reader_keeps_what_it_reads(origin: ScriptedOrigin, start_adapte
     async with adapter.wire() as wire, adapter.wire() as slow:
         await wire.get("/film")
         await eventually(lambda: adapter.service._cache.idle)
+        # Else the kernel may take all of it in the client's place, and nobody reads it any more.
+        slow.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         await slow.request("GET", "/film")
         await slow.response_head()
         for number in range(4):
