@@ -21,7 +21,7 @@ BACKLOG = 1024
 AT_ONCE = 64
 """Connections accepted in one turn of the loop; then those that are there have theirs."""
 RETRY = 0.2
-"""Seconds until the next attempt where none can be accepted."""
+"""Seconds until the next attempt where none can be accepted, or another worker shall accept it."""
 SPARE = 24
 """Descriptors kept spare, ..."""
 SPARE_FOR_ADMIN = 8
@@ -72,7 +72,9 @@ class Spare:
 
 
 class Acceptor:
-    """Accepts from one listening socket.  The spare descriptors but `keep` of them are for this."""
+    """Accepts from one listening socket.  The spare descriptors but `keep` of them are for this.  As long as it
+    `leaves_it`, connections wait for other processes that listen there.
+    """
 
     def __init__(
         self,
@@ -85,8 +87,10 @@ class Acceptor:
         keep: int,
         connect: Connect = connect,
         at_once: int = AT_ONCE,
+        leaves_it: Callable[[], bool] = lambda: False,
     ) -> None:
         self._sock = sock
+        self._leaves_it = leaves_it
         self._take = take
         self._connect = connect
         self._spare = spare
@@ -104,6 +108,9 @@ class Acceptor:
 
     def _accept_some(self) -> None:
         for _ in range(self._at_once):
+            if self._leaves_it():
+                self._wait()
+                return
             accepted = self._accept()
             if accepted is None:
                 return
@@ -143,6 +150,9 @@ class Acceptor:
             why=str(error),
             requests=0,
         )
+        self._wait()
+
+    def _wait(self) -> None:
         self._loop.remove_reader(self._sock)
         self._retry = self._loop.call_later(RETRY, self._resume)
 

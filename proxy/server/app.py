@@ -187,6 +187,7 @@ async def start(config: Config, seat: Seat | None = None) -> Service:
             about="clients",
             keep=SPARE_FOR_ADMIN,
             at_once=AT_ONCE if seat is None else 1,  # for the others to have some
+            leaves_it=entrance.leaves_it,
         )
         certificate, tls_door = None, door
         if config.server.tls is not None:

@@ -100,6 +100,10 @@ class Entrance:
             return None
         return make(place)
 
+    def leaves_it(self) -> bool:
+        """Is the next connection better taken by another worker?"""
+        return self._gate.leaves_it()
+
     async def watch(self) -> None:
         """When a crowd has gone, give its memory back.  Runs until it is cancelled."""
         gate = self._gate

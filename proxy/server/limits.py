@@ -106,6 +106,10 @@ class Gate:
             return Limit.PER_CLIENT
         return None
 
+    def leaves_it(self) -> bool:
+        """Is there no place here, but with another worker?"""
+        return self._crowd is not None and self._here <= self.open < self.most - self._crowd.elsewhere()
+
     def _note(self, count: int) -> None:
         self.open = count
         if self._crowd is not None:

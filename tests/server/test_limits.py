@@ -73,9 +73,12 @@ def test_of_several_workers_each_has_some_and_all_have_more() -> None:
     counts = memoryview(bytearray(16)).cast("q")
     (ours, _), (theirs, _) = (gate(5, 9, here=3, crowd=Crowd(counts, number)) for number in range(2))
     places = [enter(ours, "192.0.2.1") for _ in range(3)]
+    assert ours.leaves_it()
+    assert not theirs.leaves_it()
     assert ours.enter("192.0.2.1") is Limit.CONNECTIONS, "no more in this process"
     for _ in range(2):
         enter(theirs, "192.0.2.2")
+    assert not ours.leaves_it(), "they would not have it either"
     assert theirs.enter("192.0.2.2") is Limit.CONNECTIONS, "no more in all"
     places[0].leave()
     enter(theirs, "192.0.2.2")
