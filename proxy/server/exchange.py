@@ -6,7 +6,6 @@ already.
 """
 
 import asyncio
-import os
 import socket
 from http import HTTPStatus
 from typing import Protocol, cast
@@ -18,6 +17,7 @@ from multidict import CIMultiDict
 from proxy.patience import Patience, give_up_after, reset
 from proxy.semantics.fields import Fields, end_to_end, format_http_date, serialize_head
 from proxy.server.encrypted import EncryptedTransport
+from proxy.server.sending import sendfile, way_of
 from proxy.spool.body import Body
 
 COALESCE = 32 << 10
@@ -291,7 +291,7 @@ def _send_now(transport: asyncio.Transport, body: Body, start: int, stop: int) -
     if transport.get_write_buffer_size():
         return 0
     try:
-        return _sendfile(transport, body, start, stop)
+        return sendfile(way_of(transport), body.fileno(), start, stop - start)
     except OSError:
         return 0
 
@@ -306,13 +306,6 @@ async def _send_encrypted(transport: EncryptedTransport, body: Body, start: int,
         raise
     except OSError as error:
         raise asyncio.SendfileNotAvailableError from error
-
-
-def _sendfile(transport: asyncio.Transport, body: Body, start: int, stop: int) -> int:
-    """Some of it.  Raises OSError."""
-    if isinstance(transport, EncryptedTransport):
-        return transport.sendfile(body.fileno(), start, stop - start)
-    return os.sendfile(transport.get_extra_info("socket").fileno(), body.fileno(), start, stop - start)
 
 
 def answer_head(status: int, fields: Fields, length: int | None) -> bytes:

@@ -37,6 +37,13 @@ def way_of(transport: asyncio.Transport) -> Way:
     return way
 
 
+def sendfile(way: Way, file: int, start: int, count: int) -> int:
+    """Send some of so many bytes of a file; how many, 0 at its end.  Raises OSError."""
+    if isinstance(way, EncryptedTransport):
+        return way.sendfile(file, start, count)
+    return os.sendfile(way.fileno(), file, start, count)
+
+
 def send_some(way: Way, body: Body, start: int, stop: int) -> tuple[int, Pause]:
     """Send of the bytes [start, stop), and tell how far that came.
 
@@ -50,11 +57,7 @@ def send_some(way: Way, body: Body, start: int, stop: int) -> tuple[int, Pause]:
         if end == at:
             return at, Pause.DISK
         while at < end:
-            size = end - at
-            if isinstance(way, EncryptedTransport):
-                sent = way.sendfile(fd, at, size)
-            else:
-                sent = os.sendfile(way.fileno(), fd, at, size)
+            sent = sendfile(way, fd, at, end - at)
             if not sent:
                 raise SpoolError("the spool's file is shorter than promised")
             at += sent

@@ -292,6 +292,19 @@ async def test_one_record_waits_for_a_slow_client(
     assert 0 < max(waited) <= RECORD
 
 
+async def ask_until_one_waits(client: Records, transport: EncryptedTransport) -> int:
+    """Ask for small answers, and take none, until one waits in the transport; how many that were."""
+    asked = 0
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    while not transport.get_write_buffer_size():
+        client.writer.write(client.record(HEAD.replace(b"5-9", b"0-9999")))
+        await client.writer.drain()
+        await asyncio.sleep(0)
+        asked += 1
+    return asked
+
+
 async def test_the_end_of_an_answer_has_its_limit_of_time(
     start_adapter: StartAdapter, origin: ScriptedOrigin
 ) -> None:
@@ -301,27 +314,14 @@ async def test_the_end_of_an_answer_has_its_limit_of_time(
     await warm_up(adapter, origin, "/film.mp4")
     await until(lambda: not listener_of(adapter).connections)
     async with records(adapter) as client:
-        transport = transport_of(adapter)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        while not transport.get_write_buffer_size():
-            client.writer.write(client.record(HEAD.replace(b"5-9", b"0-9999")))
-            await client.writer.drain()
-            await asyncio.sleep(0)
+        await ask_until_one_waits(client, transport_of(adapter))
         await until(lambda: not listener_of(adapter).connections)
 
 
 async def test_an_answer_is_not_over_before_its_last_record_is_taken(film: Adapter) -> None:
     """Or else the service could end, and that record with it."""
     async with records(film) as client:
-        transport, asked = transport_of(film), 0
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        while not transport.get_write_buffer_size():
-            client.writer.write(client.record(HEAD.replace(b"5-9", b"0-9999")))
-            await client.writer.drain()
-            await asyncio.sleep(0)
-            asked += 1
+        asked = await ask_until_one_waits(client, transport_of(film))
         assert lane_of(film).sendings
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         for _ in range(asked):
