@@ -28,7 +28,7 @@ from proxy.semantics.request import ClientRequest
 from proxy.semantics.shape import MOST_CONDITIONS, read_lines
 from proxy.spool.body import Body
 from proxy.spool.entry import Entry
-from proxy.spool.epochs import Epoch, Epochs
+from proxy.spool.epochs import NEVER, Epoch, Epochs
 
 MOST: Final = 1024
 """Records; their bodies are those that the spool keeps open anyway."""
@@ -192,7 +192,9 @@ class Warm:
         return self._spool.secret
 
     def clear(self) -> None:
-        """Remember nothing."""
+        """Remember nothing, and no record stands any more."""
+        for record in self._records.values():
+            record.epoch = NEVER
         self._records.clear()
         self._refused.clear()
 
@@ -201,14 +203,16 @@ class Warm:
         epochs = self._spool.epochs
         return epochs.read(epochs.slot(wanted.target_key.digest))
 
-    def holds(self, key: bytes, record: Record) -> bool:
-        """Is it still what the cache would answer with?  Its file is looked at once a second."""
+    def use(self, record: Record) -> bool:
+        """Has nothing happened to it since it was made, as far as memory tells?  Then this use of it is noted."""
         if self._epoch(record.slot) != record.epoch or not record.body.is_open:
             return False
-        if record.second != int(time.time()):
-            return self._renew(key, record)
         self._note_use(record.generation)
         return True
+
+    def holds(self, key: bytes, record: Record) -> bool:
+        """Is it still what the cache would answer with?  Its file is looked at once a second."""
+        return self.use(record) and (record.second == int(time.time()) or self._renew(key, record))
 
     def _renew(self, key: bytes, record: Record) -> bool:
         now = self.clock()

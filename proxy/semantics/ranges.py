@@ -166,16 +166,17 @@ def read_slice(spec: bytes, complete_length: int) -> tuple[int, int] | None:
     first, dash, last = spec.partition(b"-")
     if not dash or len(spec) > _SHORT:
         return None
-    stop = complete_length
-    if last.isdigit():
-        if not first:
-            start = max(complete_length - int(last), 0)
-        elif first.isdigit():
-            start, stop = int(first), min(int(last) + 1, complete_length)
-        else:
-            return None
-    elif not last and first.isdigit():
+    start, stop = 0, complete_length
+    if first.isdigit():
         start = int(first)
+        if last.isdigit():
+            stop = int(last) + 1
+            if stop > complete_length:  # min() would take half as long as all of this
+                stop = complete_length
+        elif last:
+            return None
+    elif not first and last.isdigit():
+        start = max(complete_length - int(last), 0)
     else:
         return None
     return (start, stop) if start < stop else None

@@ -6,16 +6,14 @@ from http import HTTPStatus
 
 from multidict import CIMultiDict
 
-from proxy.cache.warm import Record
 from proxy.errors import AdapterError, OnlyIfCached, OriginError, SpoolError
 from proxy.incidents import Incidents
 from proxy.semantics.cache_status import CacheStatus, render
 from proxy.semantics.cors import Cors, add_cors
 from proxy.semantics.fields import joined
 from proxy.semantics.request import ClientRequest
-from proxy.semantics.shape import Shape
 from proxy.server.exchange import Exchange
-from proxy.server.lines import Line, Lines
+from proxy.server.lines import About, Line, Lines
 from proxy.server.metrics import Metrics
 
 RETRY_AFTER = 5
@@ -113,35 +111,37 @@ class Access:
         if not self._log:
             return
         readable = visit.unreadable is None
+        about = About(
+            client=request.client if request else raw.remote,
+            method=raw.method if readable else None,
+            target=raw.raw_path if readable else None,
+            protocol=f"HTTP/{raw.version.major}.{raw.version.minor}" if readable else None,
+            host=request.host if request else raw.headers.get("Host"),
+            route=visit.route,
+            referer=raw.headers.get("Referer"),
+            user_agent=raw.headers.get("User-Agent"),
+        )
         self.lines.note(
             Line(
                 when=time.time(),
-                client=request.client if request else raw.remote,
-                method=raw.method if readable else None,
-                target=raw.raw_path if readable else None,
-                protocol=f"HTTP/{raw.version.major}.{raw.version.minor}" if readable else None,
-                host=request.host if request else raw.headers.get("Host"),
+                about=about,
                 status=exchange.status,
                 bytes=exchange.body_bytes,
                 range=joined(raw.headers, "Range") if request else None,
                 range_ignored=visit.range_ignored,
-                seconds=round(seconds, 6),
+                seconds=seconds,
                 cache=cache,
                 detail=visit.status.detail if visit.status else None,
-                route=visit.route,
                 reason=visit.reason or None,
                 why=visit.unreadable,
                 aborted=exchange.aborted or None,
-                referer=raw.headers.get("Referer"),
-                user_agent=raw.headers.get("User-Agent"),
             )
         )
 
     def record_warm(
         self,
-        client: str,
-        record: Record,
-        shape: Shape,
+        about: About,
+        origin: str,
         asked: bytes | None,
         status: int,
         begun: float,
@@ -150,25 +150,16 @@ class Access:
     ) -> None:
         """The same for a GET that the warm lane has answered; `error` is what cut the answer short."""
         seconds = time.monotonic() - begun
-        answers, reason, aborted = record.answers, None, None
-        route = answers.route
-        self._metrics.count((route, "GET", status, "hit"), size, seconds)
+        reason, aborted = None, None
+        self._metrics.count((about.route, "GET", status, "hit"), size, seconds)
         self._metrics.lane_requests += 1
         if error is not None:
-            reason, aborted = self._why_cut(route, answers.origin, error), True
-            self._metrics.failures.labels(route, reason).inc()
-        if not self._log:
-            return
-        told = None if asked is None else f"bytes={asked.decode()}"
-        rounded = int(seconds * 1e6 + 0.5) / 1e6  # round() takes three times as long
-        # fmt: off
-        self.lines.note(
-            Line._make((
-                time.time(), client, "GET", answers.target, "HTTP/1.1", record.about.host, status, size, told, None,
-                rounded, "hit", None, route, reason, None, aborted, shape.referer, shape.user_agent,
-            ))
-        )
-        # fmt: on
+            reason, aborted = self._why_cut(about.route, origin, error), True
+            self._metrics.failures.labels(about.route, reason).inc()
+        if self._log:
+            told = None if asked is None else "bytes=" + asked.decode()
+            line = time.time(), about, status, size, told, None, seconds, "hit", None, reason, None, aborted
+            self.lines.note(Line._make(line))
 
     def _why_cut(self, route: str, origin: str, error: BaseException) -> str:
         visit = Visit(route=route, origin=origin)

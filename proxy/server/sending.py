@@ -50,14 +50,17 @@ def send_some(way: Way, body: Body, start: int, stop: int) -> tuple[int, Pause]:
     Raises OSError, where the client has gone or the disk is broken, and SpoolError for a file that ends too early:
     if nothing was sent.  Else the next call does.
     """
+    end = body.at_hand(start, min(stop, start + TURN))
+    return (start, Pause.DISK) if end == start else send_there(way, body, start, end)
+
+
+def send_there(way: Way, body: Body, start: int, stop: int) -> tuple[int, Pause]:
+    """The same of bytes that are at hand."""
     body.check()
-    fd, at, limit = body.fileno(), start, min(stop, start + TURN)
+    fd, at = body.fileno(), start
     try:
-        end = body.at_hand(at, limit)
-        if end == at:
-            return at, Pause.DISK
-        while at < end:
-            sent = sendfile(way, fd, at, end - at)
+        while at < stop:
+            sent = sendfile(way, fd, at, stop - at)
             if not sent:
                 raise SpoolError("the spool's file is shorter than promised")
             at += sent

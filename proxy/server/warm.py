@@ -12,6 +12,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from mmap import PAGESIZE
 from typing import Final, Protocol
@@ -26,8 +27,9 @@ from proxy.semantics.preconditions import Verdict
 from proxy.semantics.ranges import read_slice
 from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
 from proxy.server.access import Access
+from proxy.server.lines import About
 from proxy.server.reading import OVER_TLS
-from proxy.server.sending import TURN, Sending, Way, send_some, waits
+from proxy.server.sending import TURN, Sending, Way, send_there, waits
 from proxy.spool.body import Body
 
 HEADS: Final = 1024
@@ -43,11 +45,25 @@ the first page on that begins in it, as the kernel packs whole pages best.
 
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
 
-Head = tuple[bytes, Shape, bytes]
-"""Of a request, without Range: its first line and Host, its conditional fields, and between them all the others."""
-
-Told = tuple[str, Record, Shape, bytes | None, int, float]
+Told = tuple[About, str, bytes | None, int, float]
 """What `Access.record_warm` is told of an answer, before its size."""
+
+
+@dataclass(slots=True)
+class Head:
+    """Of requests, without Range: the first line and Host, all other fields, and the conditional ones.
+
+    `record` is what answered them in that `second`, with 304 where the client `is_known` to have it.
+    """
+
+    key: bytes
+    shape: Shape
+    conditions: bytes
+    record: Record | None = None
+    second: int = -1
+    is_known: bool = False
+    range_applies: bool = True
+    about: About | None = None
 
 
 class Client(Protocol):
@@ -95,7 +111,7 @@ class Lane:
         self._fields = fields - MOST_CONDITIONS - 2
         self._heads: OrderedDict[bytes, Head] = OrderedDict()
         self._shapes: OrderedDict[bytes, Shape | None] = OrderedDict()
-        self._room = memoryview(bytearray(ROOM))
+        self._room = memoryview(bytearray(ROOM + PAGESIZE))
 
     def drain(self) -> None:
         """From now on, who is answered is told that this was the last answer: not by us."""
@@ -127,21 +143,39 @@ class Lane:
         head = self._heads.get(rest) or self._recognise(rest)
         if head is None:
             return False
-        key, shape, conditions = head
-        record = self._warm.find(key)
-        if record is None:
+        record = head.record
+        if (record is None or head.second != int(time.time()) or not self._warm.use(record)) and (
+            record := self._look_up(head)
+        ) is None:
             return False
-        if not self._warm.holds(key, record):
-            self._warm.drop(key)
+        part = None
+        if asked is not None and (part := read_slice(asked, record.length)) is None:
             return False
-        if (shape.has_cookies or shape.has_origin) and not self._fits(shape, record):
-            return False
-        return self._answer(client, record, shape, asked, conditions, begun)
+        about = head.about
+        if about is None or about.client != client.client:
+            about = head.about = _about(client, record, head.shape)
+        if head.is_known:
+            self._write(client, record.not_modified)
+            self._access.record_warm(about, record.answers.origin, asked, 304, begun, 0)
+            return True
+        if part is not None and head.range_applies:
+            status, (start, stop) = 206, part
+            answer = b"%b%d-%d%b%d\r\n\r\n" % (
+                record.partial,
+                start,
+                stop - 1,
+                record.partial_rest,
+                stop - start,
+            )
+        else:
+            answer, status, start, stop = record.whole, 200, 0, record.length
+        told = about, record.answers.origin, asked, status, begun
+        return self._send(client, answer, record.body, start, stop, told)
 
-    def _recognise(self, head: bytes) -> Head | None:
+    def _recognise(self, data: bytes) -> Head | None:
         """Take a head without its Range apart; None for one that the lane has nothing to do with just now."""
-        end = head.find(b"\r\n", head.find(b"\r\nHost: ") + 8)
-        key, lines, conditions = head[:end], head[end:], b""
+        end = data.find(b"\r\n", data.find(b"\r\nHost: ") + 8)
+        key, lines, conditions = data[:end], data[end:], b""
         if self._warm.find(key) is None:
             return None
         at = lines.rfind(b"\r\nIf-")
@@ -153,10 +187,29 @@ class Lane:
         shape = self._shapes.get(lines) or self._shape(lines)
         if shape is None:
             return None
-        found = self._heads[head] = key, shape, conditions
+        found = self._heads[data] = Head(key, shape, conditions)
         if len(self._heads) > HEADS:
             self._heads.popitem(last=False)
         return found
+
+    def _look_up(self, head: Head) -> Record | None:
+        """The record that answers such requests for the rest of this second, if one does."""
+        record = self._warm.find(head.key)
+        if record is None:
+            return None
+        if not self._warm.holds(head.key, record):
+            self._warm.drop(head.key)
+            return None
+        if not self._fits(head.shape, record):
+            return None
+        verdict, head.range_applies = (
+            record.verdict(head.conditions) if head.conditions else (Verdict.PROCEED, True)
+        )
+        if verdict is not Verdict.PROCEED and verdict is not Verdict.NOT_MODIFIED:
+            return None
+        head.is_known = verdict is Verdict.NOT_MODIFIED
+        head.record, head.second, head.about = record, record.second, None
+        return record
 
     def _shape(self, lines: bytes) -> Shape | None:
         if lines in self._shapes:
@@ -178,64 +231,37 @@ class Lane:
         partition = shape.partition(record.about, record.policy, self._warm.secret)
         return partition is None or self._warm.enters(record, partition)
 
-    def _answer(
-        self,
-        client: Client,
-        record: Record,
-        shape: Shape,
-        asked: bytes | None,
-        conditions: bytes,
-        begun: float,
-    ) -> bool:
-        part = None
-        if asked is not None and (part := read_slice(asked, record.length)) is None:
-            return False
-        if conditions:
-            verdict, range_applies = record.verdict(conditions)
-            if verdict is Verdict.NOT_MODIFIED:
-                self._write(client, record.not_modified)
-                self._access.record_warm(client.client, record, shape, asked, 304, begun, 0)
-                return True
-            if verdict is not Verdict.PROCEED:
-                return False
-            if not range_applies:
-                part = None
-        if part is not None:
-            start, stop = part
-            head = b"%b%d-%d%b%d\r\n\r\n" % (
-                record.partial,
-                start,
-                stop - 1,
-                record.partial_rest,
-                stop - start,
-            )
-            status = 206
-        else:
-            head, status, start, stop = record.whole, 200, 0, record.length
-        return self._send(
-            client, head, record.body, start, stop, (client.client, record, shape, asked, status, begun)
-        )
-
     def _send(self, client: Client, head: bytes, body: Body, start: int, stop: int, told: Told) -> bool:
+        """False where the first bytes are not at hand, or lost, which the long way finds out, and tells."""
         transport, way = client.transport, client.way
         assert transport is not None
         assert way is not None
-        first = self._at_hand(head, body, start, stop)
-        if first is None:
+        before, there, copied = len(head), stop, stop
+        try:
+            if before + stop - start > ROOM:
+                there = body.at_hand(start, min(start + TURN, stop))
+                if there == start:
+                    return False
+                copied = min(-(-start // PAGESIZE) * PAGESIZE, there)
+            first = self._room[: before + copied - start]
+            first[:before] = head
+            if copied > start and not body.read_now(first[before:], start):
+                return False
+        except OSError:
             return False
         client.passed_by()
         at = start
         try:
             try:  # what it does not take is in the file: no need for a copy
-                sent = way.send(first, _MORE if len(first) < len(head) + stop - start else 0)
+                sent = way.send(first, _MORE if copied < stop else 0)
             except BlockingIOError:
                 sent = 0
-            if sent >= len(head) and (at := start + sent - len(head)) < stop:
-                at, _ = send_some(way, body, at, stop)
+            if sent >= before and (at := start + sent - before) < there:
+                at, _ = send_there(way, body, at, there)
         except (OSError, SpoolError) as error:
             self._end(client, transport, at - start, told, 0, error)
             return True
-        if at == stop and sent >= len(head) and not waits(way):
+        if at == stop and sent >= before and (way is not transport or not waits(way)):
             self._access.record_warm(*told, stop - start)
             return True
         client.sending = Sending(
@@ -253,24 +279,6 @@ class Lane:
         self.sendings.add(done)
         done.add_done_callback(self.sendings.discard)
         return True
-
-    def _at_hand(self, head: bytes, body: Body, start: int, stop: int) -> bytes | memoryview | None:
-        """What is sent at once: the head, and with it all of a small body, or of another one the bytes before its
-        first page.  None where its bytes are not at hand, or lost, which the long way finds out, and tells.
-        """
-        copied = stop
-        try:
-            if len(head) + stop - start > ROOM:
-                if body.at_hand(start, min(start + TURN, stop)) == start:
-                    return None
-                copied = min(-(-start // PAGESIZE) * PAGESIZE, start + ROOM - len(head))
-                if copied <= start:
-                    return head
-            answer = self._room[: len(head) + copied - start]
-            answer[: len(head)] = head
-            return answer if body.read_now(answer[len(head) :], start) else None
-        except OSError:
-            return None
 
     def _write(self, client: Client, answer: bytes) -> None:
         transport = client.transport
@@ -308,3 +316,16 @@ class Lane:
                 reset(transport)
             case _:  # the client must not take it for whole
                 transport.close()
+
+
+def _about(client: Client, record: Record, shape: Shape) -> About:
+    return About(
+        client.client,
+        "GET",
+        record.answers.target,
+        "HTTP/1.1",
+        record.about.host,
+        record.answers.route,
+        shape.referer,
+        shape.user_agent,
+    )

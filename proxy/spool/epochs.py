@@ -15,6 +15,8 @@ SIZE: Final = 8 * SLOTS
 
 Epoch = tuple[int, int]
 """Good for comparing with another one of the same slot, and nothing else."""
+NEVER: Final = (-1, -1)
+"""Equal to none."""
 
 
 class Epochs:

@@ -40,7 +40,8 @@ class Residence:
     def reach(self, start: int, stop: int) -> int:
         """The end of those of the bytes [start, stop) that are there, and all before them.  Raises OSError."""
         assert start < stop
-        if self._remembered().issuperset(_units(start, stop)):
+        there = self._there if time.monotonic() - self._since <= REMEMBERED else self._remembered()
+        if there.issuperset(range(start // UNIT, -(-stop // UNIT))):
             return stop
         at = start
         while at < stop and self._holds(at, until := min(at + WINDOW, stop)):
@@ -52,31 +53,37 @@ class Residence:
         if self._there.issuperset(units):
             return True
         begin, end = units.start * UNIT, units.stop * UNIT
-        if begin + self._try(_scratch[: end - begin], begin) < stop:
+        if not self.tells:
+            return False
+        try:
+            count = calls.preadv(self._fd, [_scratch[: end - begin]], begin, _NOWAIT)
+        except OSError as error:
+            self._learn(error)
+            return False
+        if begin + count < stop:
             return False
         self._there.update(units)
         return True
 
     def read(self, room: bytearray | memoryview, start: int) -> bool:
         """Fill `room` with the bytes from `start` on, if that needs no disk.  Raises OSError."""
-        count = self._try(room, start)
         if self.tells:
-            return count == len(room)
+            try:
+                count: int = calls.preadv(self._fd, [room], start, _NOWAIT)
+            except OSError as error:
+                self._learn(error)
+            else:
+                return count == len(room)
+        if self.tells:
+            return False
         known = self._remembered().issuperset(_units(start, start + len(room)))
         return known and calls.preadv(self._fd, [room], start, 0) == len(room)
 
-    def _try(self, room: bytearray | memoryview, start: int) -> int:
-        """How many of the bytes from `start` on could be had at once, all into `room`."""
-        if not self.tells:
-            return 0
-        try:
-            count: int = calls.preadv(self._fd, [room], start, _NOWAIT)
-            return count
-        except OSError as error:
-            if error.errno not in {errno.EAGAIN, errno.EOPNOTSUPP}:
-                raise
-            self.tells = error.errno == errno.EAGAIN
-            return 0
+    def _learn(self, error: OSError) -> None:
+        """What a read that was not to wait says by its failure."""
+        if error.errno not in {errno.EAGAIN, errno.EOPNOTSUPP}:
+            raise error
+        self.tells = error.errno == errno.EAGAIN
 
     def note(self, start: int, stop: int) -> None:
         """Somebody has just read or written the bytes [start, stop), and what lies about them."""

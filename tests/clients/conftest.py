@@ -53,7 +53,7 @@ class Site:
 
 
 def _event(line: Line) -> EventDict:
-    return {**line._asdict(), "event": "request", "log_level": "info"}
+    return {**line.event(), "log_level": "info"}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.server.lines import BATCH, Line, Lines
+from proxy.server.lines import BATCH, About, Line, Lines
 
 TEXT = st.text(st.characters(exclude_categories=[])) | st.sampled_from(['"', "\\", "\x1b[31m", "\udcff"])
 MAYBE = st.none() | TEXT
@@ -22,7 +22,7 @@ FIRST_LINE = st.tuples(TEXT, TEXT, TEXT) | st.just((None, None, None))
     when=st.floats(0, 4e9),
     status=st.integers(100, 599),
     size=st.integers(0, 1 << 60),
-    seconds=st.floats(0, 1e6).map(lambda value: round(value, 6)),
+    seconds=st.floats(0, 1e6),
     aborted=st.sampled_from([None, True]),
 )
 def test_json_is_what_structlog_makes_of_it(
@@ -36,22 +36,18 @@ def test_json_is_what_structlog_makes_of_it(
 ) -> None:
     client, host, asked, ignored, detail, reason, referer, agent = texts
     why = None if first_line[0] is not None else "no HTTP"
-    line = Line(
-        *(when, client, *first_line, host, status, size, asked, ignored, seconds),
-        *("hit", detail, "all", reason, why, aborted, referer, agent),
-    )
+    about = About(client, *first_line, host, "all", referer, agent)
+    outcome = "hit", detail, reason, why, aborted
     renderer = structlog.processors.JSONRenderer()
-    assert line.json() == renderer(None, "info", line.event())
-    assert json.loads(line.json())["event"] == "request"
+    for count in (size, 0):  # two lines about the same
+        line = Line(when, about, status, count, asked, ignored, seconds, *outcome)
+        assert line.json() == renderer(None, "info", line.event())
+        assert json.loads(line.json())["bytes"] == count
 
 
 def line(number: int) -> Line:
-    # fmt: off
-    return Line(
-        0.0, "::1", "GET", "/", "HTTP/1.1", "a", 200, number, None, None,
-        0.1, "hit", None, "all", None, None, None, None, None,
-    )
-    # fmt: on
+    about = About("::1", "GET", "/", "HTTP/1.1", "a", "all", None, None)
+    return Line(0.0, about, 200, number, None, None, 0.1, "hit", None, None, None, None)
 
 
 class Heard(logging.Handler):

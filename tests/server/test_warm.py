@@ -346,7 +346,7 @@ async def test_only_what_was_sent_is_counted(film: Adapter, monkeypatch: pytest.
     def sent() -> float:
         return sum(counts[-1] for counts in lane_of(film)._access._metrics._routes.values())
 
-    monkeypatch.setattr(warm, "send_some", gone)
+    monkeypatch.setattr(warm, "send_there", gone)
     before = sent()
     async with by_lane(film, 1), film.wire() as wire:
         with pytest.raises((Truncated, ConnectionError)):
@@ -419,14 +419,15 @@ async def test_the_loop_has_its_turn_after_a_mebibyte(
     adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[int] = []
-    real = sending.send_some
+    real = sending.send_there
 
     def noted(sock: Any, body: Any, start: int, stop: int) -> tuple[int, sending.Pause]:
         at, pause = real(sock, body, start, stop)
         turns.append(at - start)
         return at, pause
 
-    monkeypatch.setattr(sending, "send_some", noted)
+    for each in (sending, warm):
+        monkeypatch.setattr(each, "send_there", noted)
     async with stuck(adapter, origin) as wire:
         assert await taken(wire) == LARGE[1:]
     assert max(turns) <= 1 << 20
@@ -530,9 +531,20 @@ async def test_freshness_ends(start_adapter: StartAdapter, origin: ScriptedOrigi
             warm.clock = lambda seconds=later: now + seconds  # type: ignore[misc]
             for record in warm._records.values():
                 record.second = -1
+            for head in lane_of(adapter)._heads.values():
+                head.second = -1
             async with by_lane(adapter, count):
                 await wire.send(HEAD)
                 assert (await wire.response()).body == FILM[5:10]
+
+
+async def test_no_record_stands_once_all_are_forgotten(film: Adapter) -> None:
+    async with film.wire() as wire:
+        for count in (1, 0):
+            async with by_lane(film, count):
+                await wire.send(HEAD)
+                assert (await wire.response()).body == FILM[5:10]
+            lane_of(film)._warm.clear()
 
 
 async def test_a_replacement(film: Adapter, origin: ScriptedOrigin) -> None:

@@ -181,11 +181,14 @@ class Client:
             self._wire = None
 
 
-async def lines_of(adapter: Adapter, heard: list[Line], count: int) -> list[Line]:
+TIMES = {"timestamp": "", "seconds": 0}
+
+
+async def lines_of(adapter: Adapter, heard: list[Line], count: int) -> list[dict[str, object]]:
     """Those of the last `count` requests, without their times."""
     while True:
         lane_of(adapter)._access.lines.hand_over()
-        lines = [line._replace(when=0, seconds=0) for line in heard if line.target != "/nothing"]
+        lines = [line.event() | TIMES for line in heard if line.about.target != "/nothing"]
         if len(lines) >= count:
             heard.clear()
             return lines
