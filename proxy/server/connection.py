@@ -161,6 +161,10 @@ class Connection(RequestHandler):
         ):
             super().data_received(data)
 
+    def pass_on(self, data: bytes) -> None:
+        """The lane has not answered it after all."""
+        super().data_received(data)
+
     def passed_by(self) -> None:
         """The lane has answered a request, or begun to."""
         self._parser.pass_by()

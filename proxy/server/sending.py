@@ -79,7 +79,8 @@ def waits(way: Way) -> bool:
 
 class Sending:
     """The rest of an answer, of its `head` and then [start, stop) of `body`, to a connection that reads nothing
-    meanwhile, and whose transport has nothing to write; if that encrypts, at most a record.
+    meanwhile, and whose transport has nothing to write; if that encrypts, at most a record.  Where the first bytes of
+    the body are not `at_hand`, nothing is sent before they are.
 
     `over` is called once, with how many bytes of the body were sent and what kept the rest from it: None if nothing
     did.  The future, `done` by then, is for whoever waits for its end, or cancels it.
@@ -87,7 +88,7 @@ class Sending:
 
     __slots__ = (
         "_at", "_begun", "_body", "_ended", "_head", "_loop", "_over", "_reading", "_stop", "_transport", "_watch",
-        "_way", "done",
+        "_way", "done", "has_sent",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +103,7 @@ class Sending:
         *,
         send_idle: float,
         send_rate: float,
+        at_hand: bool = True,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
@@ -115,8 +117,13 @@ class Sending:
         self._reading: asyncio.Task[None] | None = None
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.done.add_done_callback(self._cancelled)
-        self._wait()
+        self.has_sent = at_hand
+        """Has the client any of the answer?"""
         transport.pause_reading()
+        if at_hand:
+            self._wait()
+        else:
+            self._reading = self._loop.create_task(self._bring())
 
     def __repr__(self) -> str:
         return f"<Sending {self._at}/{self._stop} of {self._body}>"
@@ -141,7 +148,8 @@ class Sending:
         try:
             if self._head:
                 self._head = self._head[self._way.send(self._head) :]
-            elif self._at < self._stop:
+                self.has_sent = True
+            if self._at < self._stop and not self._head:
                 self._at, pause = send_some(self._way, self._body, self._at, self._stop)
         except BlockingIOError:
             return
@@ -163,7 +171,9 @@ class Sending:
             self.end(error)
             return
         self._reading = None
-        self._wait()
+        self._go()
+        if not self._ended and self._reading is None:
+            self._wait()
 
     def end(self, error: BaseException | None) -> None:
         """It is over; the first time it is said, it counts."""

@@ -1,8 +1,7 @@
 """The warm lane: a GET whose answer is a warm record is answered where its bytes arrive, past aiohttp.
 
-A head is recognised, not parsed: without its Range it is one that came before, or else its first line and Host are a
-record's key, and the rest, without the conditions, was read before.  Everything else, whatever is
-spelled in another way, and whatever is not at hand goes the long way, which answers the same, byte for byte.
+A head is recognised, not parsed: see `heads`.  Everything else, whatever is spelled in another way, and whatever has
+got lost goes the long way, which answers the same, byte for byte.
 
 What came over TLS has other keys: its objects may be others.
 """
@@ -10,9 +9,7 @@ What came over TLS has other keys: its objects may be others.
 import asyncio
 import socket
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from mmap import PAGESIZE
 from typing import Final, Protocol
@@ -25,19 +22,14 @@ from proxy.patience import give_up_after, reset
 from proxy.semantics.forward import Network, client_address, is_trusted
 from proxy.semantics.preconditions import Verdict
 from proxy.semantics.ranges import read_slice
-from proxy.semantics.shape import MOST_CONDITIONS, Shape, read_shape
+from proxy.semantics.shape import Shape
 from proxy.server.access import Access
+from proxy.server.heads import LONGEST, Head, Heads
 from proxy.server.lines import About
 from proxy.server.reading import OVER_TLS
 from proxy.server.sending import TURN, Sending, Way, send_there, waits
 from proxy.spool.body import Body
 
-HEADS: Final = 1024
-"""Heads without Range that are remembered, as of a player that asks for one slice after another; ..."""
-SHAPES: Final = 1024
-"""... and those without all that differs; ..."""
-LONGEST: Final = 4096
-"""... of heads of at most so many bytes."""
 ROOM: Final = 72 << 10
 """Bytes of a head and its body up to which they are copied, and sent as one; of a larger body, the file is sent from
 the first page on that begins in it, as the kernel packs whole pages best.
@@ -47,23 +39,6 @@ _MORE: Final = getattr(socket, "MSG_MORE", 0)
 
 Told = tuple[About, str, bytes | None, int, float]
 """What `Access.record_warm` is told of an answer, before its size."""
-
-
-@dataclass(slots=True)
-class Head:
-    """Of requests, without Range: the first line and Host, all other fields, and the conditional ones.
-
-    `record` is what answered them in that `second`, with 304 where the client `is_known` to have it.
-    """
-
-    key: bytes
-    shape: Shape
-    conditions: bytes
-    record: Record | None = None
-    second: int = -1
-    is_known: bool = False
-    range_applies: bool = True
-    about: About | None = None
 
 
 class Client(Protocol):
@@ -77,6 +52,9 @@ class Client(Protocol):
 
     def passed_by(self) -> None:
         """A request was answered without the connection's knowledge."""
+
+    def pass_on(self, data: bytes) -> None:
+        """What has been received goes the long way after all."""
 
     def note_slow(self, error: TimeoutError) -> None:
         """The connection ends, because its client takes so little."""
@@ -108,9 +86,7 @@ class Lane:
         self._send_idle = send_idle
         self._send_rate = send_rate
         self._longest = min(longest, LONGEST)
-        self._fields = fields - MOST_CONDITIONS - 2
-        self._heads: OrderedDict[bytes, Head] = OrderedDict()
-        self._shapes: OrderedDict[bytes, Shape | None] = OrderedDict()
+        self._heads = Heads(warm, fields)
         self._room = memoryview(bytearray(ROOM + PAGESIZE))
 
     def drain(self) -> None:
@@ -140,7 +116,7 @@ class Lane:
             asked, rest = data[at + 15 : end], data[:at] + data[end:]
         if client.way is client.transport:
             rest = OVER_TLS + rest
-        head = self._heads.get(rest) or self._recognise(rest)
+        head = self._heads.find(rest) or self._heads.recognise(rest)
         if head is None:
             return False
         record = head.record
@@ -170,27 +146,7 @@ class Lane:
         else:
             answer, status, start, stop = record.whole, 200, 0, record.length
         told = about, record.answers.origin, asked, status, begun
-        return self._send(client, answer, record.body, start, stop, told)
-
-    def _recognise(self, data: bytes) -> Head | None:
-        """Take a head without its Range apart; None for one that the lane has nothing to do with just now."""
-        end = data.find(b"\r\n", data.find(b"\r\nHost: ") + 8)
-        key, lines, conditions = data[:end], data[end:], b""
-        if self._warm.find(key) is None:
-            return None
-        at = lines.rfind(b"\r\nIf-")
-        while at >= 0:
-            end = lines.find(b"\r\n", at + 5)
-            conditions += lines[at:end]
-            lines = lines[:at] + lines[end:]
-            at = lines.rfind(b"\r\nIf-", 0, at)
-        shape = self._shapes.get(lines) or self._shape(lines)
-        if shape is None:
-            return None
-        found = self._heads[data] = Head(key, shape, conditions)
-        if len(self._heads) > HEADS:
-            self._heads.popitem(last=False)
-        return found
+        return self._send(client, data, answer, record.body, start, stop, told)
 
     def _look_up(self, head: Head) -> Record | None:
         """The record that answers such requests for the rest of this second, if one does."""
@@ -211,17 +167,6 @@ class Lane:
         head.record, head.second, head.about = record, record.second, None
         return record
 
-    def _shape(self, lines: bytes) -> Shape | None:
-        if lines in self._shapes:
-            return None
-        shape = read_shape(lines)
-        if shape is not None and shape.count > self._fields:
-            shape = None
-        self._shapes[lines] = shape
-        if len(self._shapes) > SHAPES:
-            self._shapes.popitem(last=False)
-        return shape
-
     def _fits(self, shape: Shape, record: Record) -> bool:
         """Would everybody who sends such fields get what is in the record?"""
         if shape.has_origin and record.answers.by_site:
@@ -231,8 +176,9 @@ class Lane:
         partition = shape.partition(record.about, record.policy, self._warm.secret)
         return partition is None or self._warm.enters(record, partition)
 
-    def _send(self, client: Client, head: bytes, body: Body, start: int, stop: int, told: Told) -> bool:
-        """False where the first bytes are not at hand, or lost, which the long way finds out, and tells."""
+    def _send(
+        self, client: Client, asked: bytes, head: bytes, body: Body, start: int, stop: int, told: Told
+    ) -> bool:
         transport, way = client.transport, client.way
         assert transport is not None
         assert way is not None
@@ -240,16 +186,17 @@ class Lane:
         try:
             if before + stop - start > ROOM:
                 there = body.at_hand(start, min(start + TURN, stop))
-                if there == start:
-                    return False
                 copied = min(-(-start // PAGESIZE) * PAGESIZE, there)
             first = self._room[: before + copied - start]
             first[:before] = head
-            if copied > start and not body.read_now(first[before:], start):
-                return False
+            at_hand = there > start and (copied == start or body.read_now(first[before:], start))
         except OSError:
             return False
         client.passed_by()
+        if not at_hand:
+            lost = partial(self._end_unless_lost, client, asked, transport, told)
+            self._go_on(client, transport, way, head, body, start, stop, lost, at_hand=False)
+            return True
         at = start
         try:
             try:  # what it does not take is in the file: no need for a copy
@@ -259,26 +206,34 @@ class Lane:
             if sent >= before and (at := start + sent - before) < there:
                 at, _ = send_there(way, body, at, there)
         except (OSError, SpoolError) as error:
-            self._end(client, transport, at - start, told, 0, error)
+            self._end(client, transport, told, at - start, 0, error)
             return True
         if at == stop and sent >= before and (way is not transport or not waits(way)):
             self._access.record_warm(*told, stop - start)
-            return True
-        client.sending = Sending(
-            transport,
-            way,
-            head[sent:],
-            body,
-            at,
-            stop,
-            partial(self._end, client, transport, at - start, told),
-            send_idle=self._send_idle,
-            send_rate=self._send_rate,
-        )
+        else:
+            over = partial(self._end, client, transport, told, at - start)
+            self._go_on(client, transport, way, head[sent:], body, at, stop, over)
+        return True
+
+    def _go_on(
+        self,
+        client: Client,
+        transport: asyncio.Transport,
+        way: Way,
+        head: bytes,
+        body: Body,
+        start: int,
+        stop: int,
+        over: Callable[[int, BaseException | None], None],
+        *,
+        at_hand: bool = True,
+    ) -> None:
+        """Send the rest whenever the client takes more, or the disk has brought more."""
+        limits = {"send_idle": self._send_idle, "send_rate": self._send_rate}
+        client.sending = Sending(transport, way, head, body, start, stop, over, at_hand=at_hand, **limits)
         done = client.sending.done
         self.sendings.add(done)
         done.add_done_callback(self.sendings.discard)
-        return True
 
     def _write(self, client: Client, answer: bytes) -> None:
         transport = client.transport
@@ -297,8 +252,8 @@ class Lane:
         self,
         client: Client,
         transport: asyncio.Transport,
-        before: int,
         told: Told,
+        before: int,
         sent: int,
         error: BaseException | None,
     ) -> None:
@@ -316,6 +271,23 @@ class Lane:
                 reset(transport)
             case _:  # the client must not take it for whole
                 transport.close()
+
+    def _end_unless_lost(
+        self,
+        client: Client,
+        asked: bytes,
+        transport: asyncio.Transport,
+        told: Told,
+        sent: int,
+        error: BaseException | None,
+    ) -> None:
+        """As `_end`; but what turns out to be lost before anything was sent is asked for in the long way."""
+        if isinstance(error, SpoolError) and client.sending is not None and not client.sending.has_sent:
+            client.sending = None
+            transport.resume_reading()
+            client.pass_on(asked)
+        else:
+            self._end(client, transport, told, 0, sent, error)
 
 
 def _about(client: Client, record: Record, shape: Shape) -> About:

@@ -68,13 +68,15 @@ class Residence:
     def read(self, room: bytearray | memoryview, start: int) -> bool:
         """Fill `room` with the bytes from `start` on, if that needs no disk.  Raises OSError."""
         if self.tells:
+            count = 0
             try:
-                count: int = calls.preadv(self._fd, [room], start, _NOWAIT)
+                count = calls.preadv(self._fd, [room], start, _NOWAIT)
             except OSError as error:
                 self._learn(error)
-            else:
-                return count == len(room)
+            if count == len(room):
+                return True
         if self.tells:
+            self._there.difference_update(_units(start, start + len(room)))  # whatever is remembered
             return False
         known = self._remembered().issuperset(_units(start, start + len(room)))
         return known and calls.preadv(self._fd, [room], start, 0) == len(room)

@@ -4,7 +4,8 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from mmap import PAGESIZE
 from pathlib import Path
@@ -17,6 +18,7 @@ from proxy.server.connection import Connection
 from proxy.server.encrypted import RECORD, EncryptedTransport
 from proxy.server.lines import Line
 from proxy.spool.body import Body
+from proxy.spool.residence import Residence
 from tests.access_log import access_log
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
@@ -471,6 +473,91 @@ async def test_bytes_are_told_as_far_as_they_were_sent(
     assert told == [(-1_000_000 % PAGESIZE + sum(sent), "client-gone")]
 
 
+# --- What only the disk has ------------------------------------------------------------------------
+
+
+class Disk:
+    """Nothing is in the page cache until it has brought something, which it does when it may `go`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go = threading.Event()
+        self.asked = threading.Event()
+        self._brought = False
+        bring, read, reach = Residence.bring, Residence.read, Residence.reach
+
+        def slowly(residence: Residence, start: int, stop: int) -> bool:
+            self.asked.set()
+            assert self.go.wait(20)
+            self._brought = True
+            return bring(residence, start, stop)
+
+        def read_if_there(residence: Residence, room: memoryview, start: int) -> bool:
+            return self._brought and read(residence, room, start)
+
+        def as_far_as_there(residence: Residence, start: int, stop: int) -> int:
+            return reach(residence, start, stop) if self._brought else start
+
+        monkeypatch.setattr(Residence, "bring", slowly)
+        monkeypatch.setattr(Residence, "read", read_if_there)
+        monkeypatch.setattr(Residence, "reach", as_far_as_there)
+
+    async def is_asked(self) -> None:
+        await asyncio.to_thread(self.asked.wait, 20)
+
+
+@pytest.fixture
+def disk(film: Adapter, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    yield (disk := Disk(monkeypatch))
+    disk.go.set()
+
+
+@pytest.mark.parametrize("count", [10, 200_000])
+async def test_it_waits_for_the_disk_without_the_loop(film: Adapter, disk: Disk, count: int) -> None:
+    async with by_lane(film, 2), film.wire() as wire, film.wire() as other:
+        await wire.request("GET", "/film.mp4", [("Host", "films.example")], Range=f"bytes=5-{4 + count}")
+        await disk.is_asked()
+        await wire.send(HEAD)
+        assert (await other.get("/elsewhere")).status == 404
+        disk.go.set()
+        response = await wire.response()
+        assert (response.status, response.body) == (206, FILM[5 : 5 + count])
+        assert (await wire.response()).body == FILM[5:10]
+
+
+async def test_what_the_disk_has_lost_is_fetched(film: Adapter, origin: ScriptedOrigin, disk: Disk) -> None:
+    disk.go.set()
+    os.truncate(body_file(film), 100)
+    async with by_lane(film, 0), film.wire() as wire:
+        assert (await get(wire, "/film.mp4", Range="bytes=200-299")).body == FILM[200:300]
+        assert (await get(wire, "/film.mp4")).body == FILM
+    assert origin.count("/film.mp4") == 2
+
+
+async def test_who_leaves_waits_for_no_disk(film: Adapter, disk: Disk) -> None:
+    async with by_lane(film, 1), film.wire() as wire:
+        await wire.send(HEAD)
+        await disk.is_asked()
+        [connection] = [each for each in listener_of(film).connections if _sends(each)]
+        wire.writer.transport.abort()
+        assert isinstance(connection, Connection)
+        assert connection.transport is not None
+        connection.transport.abort()  # reading nothing, it learns of that when it sends
+        await until(lambda: not listener_of(film).connections)
+    assert not lane_of(film).sendings
+
+
+async def test_a_drain_waits_for_the_disk(film: Adapter, disk: Disk) -> None:
+    async with film.wire() as wire:
+        await wire.send(HEAD)
+        await disk.is_asked()
+        stopping = asyncio.create_task(film.service.stop())
+        await until(lambda: film.service.draining)
+        disk.go.set()
+        assert (await wire.response()).body == FILM[5:10]
+        assert await wire.closed()
+        await stopping
+
+
 # --- Files that are not what they were -------------------------------------------------------------
 
 
@@ -531,7 +618,7 @@ async def test_freshness_ends(start_adapter: StartAdapter, origin: ScriptedOrigi
             warm.clock = lambda seconds=later: now + seconds  # type: ignore[misc]
             for record in warm._records.values():
                 record.second = -1
-            for head in lane_of(adapter)._heads.values():
+            for head in lane_of(adapter)._heads._heads.values():
                 head.second = -1
             async with by_lane(adapter, count):
                 await wire.send(HEAD)
