@@ -53,20 +53,36 @@ def used(before: Mapping[int, float], after: Mapping[int, float]) -> float:
     return sum(seconds - before[process] for process, seconds in after.items() if process in before)
 
 
+PROBES = 16
+"""Places of a file that are looked at, for whether it has left memory."""
+ATTEMPTS = 20
+"""What is on its way to a client stays, for as long as its socket's buffer holds it."""
+
+
 def forget(path: Path) -> bool:
     """Have a file's bytes leave the page cache; whether they did (in a tmpfs they do not)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)  # what is dirty stays
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.preadv(descriptor, [bytearray(1)], os.fstat(descriptor).st_size // 2, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
+        size = os.fstat(descriptor).st_size
+        for _ in range(ATTEMPTS):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            if not any(_is_there(descriptor, size * place // PROBES) for place in range(PROBES)):
+                return True
+            time.sleep(0.05)
         return False
     finally:
         os.close(descriptor)
-    return False
+
+
+def _is_there(descriptor: int, offset: int) -> bool:
+    try:
+        os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # nobody can tell
+        pass
+    return True
 
 
 def program(name: str) -> str | None:

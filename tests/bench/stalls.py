@@ -1,6 +1,5 @@
 """How long clients wait for what is in memory, while another one reads what only the disk has."""
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,8 +24,6 @@ COLD = 8 * MiB
 """Of one that the disk has."""
 CLIENTS = 7
 ROUNDS, QUICK_ROUNDS = 9, 2
-PROBES = 16
-"""Places of a file that are looked at, for whether it has left memory."""
 
 
 @dataclass(slots=True)
@@ -55,7 +52,7 @@ def measure(
             tell(f"{name}, round {number + 1} of {rounds}")
             order = _order(server, number)
             warm = load.carry_out(order).latencies
-            if not _drop(server.file_of(OTHER.size)):
+            if not machine.forget(server.file_of(OTHER.size)):
                 found[name] = Missing("the page cache keeps what it is told to drop (tmpfs?)")
                 continue
             waits.warm += warm
@@ -72,28 +69,6 @@ def _order(server: Server, seed: int) -> Order:
     beside = [head(server.port, OTHER, film(OTHER, start, start + COLD)) for start in starts]
     asked = [head(server.port, FILM, each) for each in slices(FILM, LENGTH, 1000, seed)]
     return Order(server.port, asked, 206, server.processes, CLIENTS, 0.5, beside=beside)
-
-
-def _drop(path: Path) -> bool:
-    """Have a file leave the page cache; whether it did."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # what is dirty stays
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        size = os.fstat(descriptor).st_size
-        return not any(_is_there(descriptor, size * place // PROBES) for place in range(PROBES))
-    finally:
-        os.close(descriptor)
-
-
-def _is_there(descriptor: int, offset: int) -> bool:
-    try:
-        os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:  # nobody can tell
-        pass
-    return True
 
 
 def table(found: Mapping[str, Waits | Missing]) -> Table:
