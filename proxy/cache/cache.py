@@ -138,6 +138,11 @@ class Cache:
             return None
         return replace(lease, source=Growing(fill), age=None)
 
+    def has_caused(self, wanted: Wanted, lease: Lease) -> bool:
+        """Is what arrives there fetched for this very request?"""
+        cause = self._fetching.caused(lease.source.fill) if isinstance(lease.source, Growing) else None
+        return cause is not None and cause.request is wanted.request
+
     async def invalidate(self, target: CacheKey, owners: Collection[bytes]) -> None:
         """An unsafe request for this target has succeeded: ask anew before using what there is (section 4.4).
 

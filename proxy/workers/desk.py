@@ -51,7 +51,9 @@ class Desk:
         self._cache = cache
         self._wanting = wanting
         self._over = over
-        self._leases: dict[int, tuple[Wanted, Lease]] = {}
+        self._leases: dict[int, Lease] = {}
+        self._causes: dict[int, Wanted] = {}
+        """For leases on what arrives for their own requests; the others ask again, if they have to."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._watched: dict[Fill, _Watched] = {}
         self._fills = 0
@@ -155,7 +157,8 @@ class Desk:
         self._grant(number, wanted, await self._cache.acquire(wanted))
 
     async def _succeed(self, asked: words.Succeed) -> None:
-        wanted, lease = self._held(asked.lease)
+        lease = self._held(asked.lease)
+        wanted = self._causes.get(asked.lease) or self._wanting(asked.request)
         successor = await self._cache.successor(wanted, lease)
         if successor is None:
             self._link.send(words.Answer(asked.number, None))
@@ -163,7 +166,9 @@ class Desk:
             self._grant(asked.number, wanted, successor)
 
     def _grant(self, number: int, wanted: Wanted, lease: Lease) -> None:
-        self._leases[number] = wanted, lease
+        self._leases[number] = lease
+        if self._cache.has_caused(wanted, lease):
+            self._causes[number] = wanted
         file = lease.source.file
         match lease.source:
             case Complete(entry=entry) if entry is not None:
@@ -177,7 +182,7 @@ class Desk:
         granted = words.Granted(number, lease.status, lease.age, lease.withheld, told)
         self._link.send(granted, None if file is None else file.fileno())
 
-    def _held(self, number: int) -> tuple[Wanted, Lease]:
+    def _held(self, number: int) -> Lease:
         if number not in self._leases:
             raise KeeperLost("the lease is another keeper's")
         return self._leases[number]
@@ -185,15 +190,14 @@ class Desk:
     def _drop(self, number: int) -> None:
         if (task := self._tasks.get(number)) is not None:
             task.cancel()
-        if (held := self._leases.pop(number, None)) is not None:
-            _, lease = held
+        self._causes.pop(number, None)
+        if (lease := self._leases.pop(number, None)) is not None:
             if isinstance(lease.source, Growing):
                 self._leave(lease.source.fill)
             lease.close()
 
     async def _call(self, call: words.Call) -> None:
-        _, lease = self._held(call.lease)
-        value = await getattr(lease.source, call.method)(*call.arguments)
+        value = await getattr(self._held(call.lease).source, call.method)(*call.arguments)
         self._link.send(words.Answer(call.number, value))
 
     # Fills, told of once for all who follow them there

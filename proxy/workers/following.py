@@ -49,12 +49,19 @@ class Following:
     async def acquire(self, wanted: Wanted) -> Lease:
         """As the keeper's cache.  Raises AdapterError, and KeeperLost."""
         number = next(self._numbers)
+        granted = await self._granted(number, words.Acquire(number, wanted.request), wanted)
+        assert granted is not None
+        return granted
+
+    async def _granted(
+        self, number: int, word: words.Acquire | words.Succeed, wanted: Wanted
+    ) -> Lease | None:
         self._asking[number] = wanted
         try:
-            granted = await self._ask(number, words.Acquire(number, wanted.request))
+            granted = await self._ask(number, word)
         finally:
             del self._asking[number]
-        assert isinstance(granted, Lease)
+        assert granted is None or isinstance(granted, Lease)
         return granted
 
     async def invalidate(self, target: CacheKey, owners: Collection[bytes]) -> None:
@@ -192,7 +199,7 @@ class Following:
                     mirror.tell(growth)
                 self._followers[fill] += 1
                 body = self._bodies.take(entry.generation, file)
-                succeed = partial(self._successor, number)
+                succeed = partial(self._successor, number, self._asking[number])
                 return Mirrored(mirror, body, ask, succeed), partial(self._leave, fill)
             case _:
                 assert_never(granted.source)
@@ -202,11 +209,9 @@ class Following:
         if not self._followers[fill]:
             del self._followers[fill], self._mirrors[fill]
 
-    async def _successor(self, lease: int) -> Lease | None:
+    async def _successor(self, lease: int, wanted: Wanted) -> Lease | None:
         number = next(self._numbers)
-        granted = await self._ask(number, words.Succeed(number, lease))
-        assert granted is None or isinstance(granted, Lease)
-        return granted
+        return await self._granted(number, words.Succeed(number, lease, wanted.request), wanted)
 
     async def _call(self, lease: int, method: Method, *arguments: int) -> int | bytes | bytearray | None:
         number = next(self._numbers)

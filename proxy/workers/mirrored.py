@@ -33,7 +33,8 @@ class Mirror:
 
     def tell(self, growth: words.Growth) -> None:
         """That was said of it."""
-        self.entry = growth.entry or self.entry
+        if growth.entry is not None and growth.entry != self.entry:
+            self.entry = growth.entry  # else one for all who read it
         self.growth = growth
         self._progress.advance(growth.on_disk)
         if growth.slides or growth.state is not FillState.STREAMING:

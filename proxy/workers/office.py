@@ -6,6 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -141,13 +142,15 @@ class Office:
         """A lease on what is arriving goes on with the next keeper, if there has to be one."""
         if not isinstance(lease.source, Mirrored):
             return lease
+        return Lease(Durable(lease, partial(self._again, wanted)), lease.status, lease.age, lease.withheld)
+
+    async def _again(self, wanted: Wanted) -> Lease:
         fields = CIMultiDict(wanted.request.fields)
         for name in ("Cache-Control", "Pragma"):  # what the client wanted of the cache, that has been done
             fields.popall(name, None)
         request = replace(wanted.request, fields=fields)
         same = replace(wanted, request=request, interim=None, forwarded=lambda status: None)
-        source = Durable(lease, lambda: self._asked(lambda keeper: keeper.acquire(same)))
-        return Lease(source, lease.status, lease.age, lease.withheld)
+        return await self._asked(lambda keeper: keeper.acquire(same))
 
     async def _tend(self) -> None:
         while True:

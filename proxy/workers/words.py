@@ -31,10 +31,11 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class Succeed:
-    """One on what has replaced the object of another lease of ours."""
+    """One on what has replaced the object of another lease of ours, for the same request."""
 
     number: int
     lease: int
+    request: ClientRequest
 
 
 @dataclass(frozen=True, slots=True)
