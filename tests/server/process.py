@@ -79,14 +79,16 @@ async def serving(
     limits: dict[str, int] | None = None,
     ulimit: str = "",
     spool: dict[str, Any] | None = None,
+    defaults: dict[str, Any] | None = None,
     **server: Any,
 ) -> AsyncIterator[Process]:
-    """`ulimit` are options of the shell's, `spool` and `server` other keys of those sections."""
+    """`ulimit` are options of the shell's, `spool`, `defaults` and `server` other keys of those sections."""
     config = {
         "server": {"listen": "127.0.0.1:0", "timeouts": {"drain": drain}, "limits": limits or {}, **server},
         "admin": {"listen": admin},
         "spool": {"path": str(folder / "spool"), "min_free": "0B"} | (spool or {}),
         "origins": {"legacy": {"url": origin.url}},
+        "defaults": defaults or {},
         "logging": {"format": style},
     }
     path = folder / "config.yaml"

@@ -144,6 +144,25 @@ async def test_what_replaces_an_object_replaces_it_for_all(origin: ScriptedOrigi
             assert (response.status, response.body) == (206, b"new")
 
 
+@pytest.mark.parametrize("policy", [{}, {"cache": {"authorize": "origin"}}])
+async def test_who_has_something_compared_gets_what_has_come_instead(
+    origin: ScriptedOrigin, tmp_path: Path, policy: dict[str, object]
+) -> None:
+    """It is stale, so that nobody else does: the origin is asked once for each client, whoever keeps the spool."""
+    stale = {"Cache-Control": "max-age=60", "Age": "60"}
+    films = [FILM[:700_000] + bytes([number]) + FILM[700_001:] for number in range(3)]
+    async with crew(origin, tmp_path, defaults=policy) as running:
+        wires = await running.pinned()
+        tag = '"none"'
+        for number, film in enumerate(films):
+            origin.serve("/film.mp4", film, headers=stale)
+            response = await wires[number % 2].get("/film.mp4", If_None_Match=tag)
+            assert (response.status, response.body) == (200, film)
+            assert origin.count("/film.mp4") == 1 + number
+            tag = response.fields["ETag"]
+            await running.settled()
+
+
 async def test_what_is_not_stored_passes_through_the_keeper(origin: ScriptedOrigin, tmp_path: Path) -> None:
     origin.serve("/live.mp4", FILM, headers={"Cache-Control": "no-store"})
     async with crew(origin, tmp_path) as running:
