@@ -36,6 +36,8 @@ CONDITIONS: Final = 64
 """Different conditional fields whose verdict a record remembers, ..."""
 SHORT: Final = 256
 """... of at most so many bytes: clients may say what they like."""
+LONGEST: Final = 16 << 10
+"""Bytes of an answer's head that may become a record's: it is copied for each request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,16 @@ TTL: Final = 777_777_777_777_773
 def frozen(
     target: str, *, route: str, origin: str, by_site: bool, whole: bytes, partial: bytes, not_modified: bytes
 ) -> Answers | None:
-    """From whole heads, of which `partial` is that of the range 0-0; None if something in them looks like the numbers
-    that stand for others.
+    """From whole heads, of which `partial` is that of the range 0-0; None if they are too long, or something in them
+    looks like the numbers that stand for others.
     """
     before, mark, after = partial.partition(b"\r\nContent-Range: bytes ")
     rest = after.removeprefix(b"0-0").removesuffix(b"1\r\n\r\n")
     unequivocal = all(
         head.count(b"%d" % number) == 1 for head in (whole, partial, not_modified) for number in (AGE, TTL)
     )
+    if len(partial) > LONGEST or len(whole) > LONGEST:
+        return None
     if not unequivocal or len(rest) != len(after) - 8 or not rest.endswith(b"\r\nContent-Length: "):
         return None
     return Answers(target, route, origin, by_site, whole, before + mark, rest, not_modified)

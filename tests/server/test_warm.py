@@ -107,6 +107,23 @@ async def test_a_condition_and_a_whole_object(film: Adapter) -> None:
         assert (await get(wire, "/film.mp4", If_Range='"v2"', Range="bytes=0-1")).body == FILM
 
 
+@pytest.mark.parametrize(("fields", "count"), [(3, 1), (30, 0)])
+async def test_heads_that_are_not_too_long(
+    adapter: Adapter, origin: ScriptedOrigin, fields: int, count: int
+) -> None:
+    origin.serve("/film.mp4", FILM, headers=TAGS | {f"X-{number}": "x" * 4000 for number in range(fields)})
+    async with adapter.wire() as wire:
+        await get(wire, "/film.mp4")
+        await settled(adapter, origin)
+        await get(wire, "/film.mp4")
+        await until(lambda: len(lane_of(adapter)._warm) == count)
+        for stop in (10, 250_000):
+            async with by_lane(adapter, count):
+                response = await get(wire, "/film.mp4", Range=f"bytes=5-{stop - 1}")
+            assert len(response.fields) > fields
+            assert response.body == FILM[5:stop]
+
+
 async def test_only_short_conditions_are_remembered(film: Adapter) -> None:
     [record] = lane_of(film)._warm._records.values()
     async with by_lane(film, 3), film.wire() as wire:
