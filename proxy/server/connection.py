@@ -23,7 +23,7 @@ from proxy.semantics.cache_status import CacheStatus, render
 from proxy.server.exchange import Exchange
 from proxy.server.limits import Place
 from proxy.server.parsing import AnyMethodParser, HeadTooLarge, HeadTooSlow, Parser, RequestParser
-from proxy.server.sending import Sending, Way, way_of
+from proxy.server.sending import Room, Sending, Way, way_of
 from proxy.server.warm import Lane
 
 REFUSAL_TIMEOUT = 5.0
@@ -34,7 +34,7 @@ READ_SIZE = 64 << 10
 """Bytes read at a time; what a client may send ahead is a piece of that size and `AHEAD` requests."""
 AHEAD = 2
 WRITTEN_AHEAD = 16 << 10
-"""Bytes of answers that wait here for the kernel; with more, the sender waits."""
+"""Bytes of answers that wait here for the kernel; with more, the sender waits until none does."""
 
 _NO_URL: Final = URL("/")
 
@@ -85,7 +85,7 @@ class Connection(RequestHandler):
         self._lane = listener.lane
         self.client = ""
         self.way: Way | None = None
-        self.sending: Sending | None = None
+        self.sending: Sending | Room | None = None
         self._lingering: asyncio.Future[None] | None = None
 
         # aiohttp drops it with the connection: whoever keeps another reference keeps both.
@@ -115,7 +115,7 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
         transport.max_size = READ_SIZE  # type: ignore[attr-defined]  # asyncio's own; else four times that
-        transport.set_write_buffer_limits(WRITTEN_AHEAD)
+        transport.set_write_buffer_limits(WRITTEN_AHEAD, 0)
         self._time_head(True)
         self.client = "" if self._lane is None else self._lane.address(transport) or ""
         if self.client:

@@ -10,7 +10,6 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 RECORD: Final = 16 << 10
@@ -184,17 +183,6 @@ class EncryptedTransport(asyncio.Transport):
         self._on_room = on_room
         if on_room is not None and not self._lost:
             self._loop.add_writer(self._fd, self._write)
-
-    async def room(self) -> None:
-        """Wait for that once.  Raises ConnectionError."""
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self.call_with_room(partial(_settle, waiter))
-        try:
-            await waiter
-        finally:
-            self.call_with_room(None)
-        if self._closing:
-            raise ConnectionResetError("the connection is closed")
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = PIECE if high is None else high

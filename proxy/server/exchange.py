@@ -8,7 +8,7 @@ already.
 import asyncio
 import socket
 from http import HTTPStatus
-from typing import Protocol, cast
+from typing import Protocol, assert_never, cast
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 from proxy.patience import Patience, give_up_after, reset
 from proxy.semantics.fields import Fields, end_to_end, format_http_date, serialize_head
 from proxy.server.encrypted import EncryptedTransport
-from proxy.server.sending import sendfile, way_of
+from proxy.server.sending import Pause, Room, Sending, send_some, way_of
 from proxy.spool.body import Body
 
 COALESCE = 32 << 10
@@ -25,11 +25,13 @@ COALESCE = 32 << 10
 HEAD_DELAY = 0.01
 """Seconds that a head waits for the body's first bytes."""
 WINDOW = 256 << 10
-"""Bytes of a file that a slow client is sent at a time."""
+"""Bytes of a file that are brought, or read, at a time."""
 
 
 class Line(Protocol):
     """What an exchange asks of its connection, besides what aiohttp's has."""
+
+    sending: Sending | Room | None
 
     def watch_rest(self, send_idle: float, send_rate: float) -> None:
         """See to it that the client takes what is written already."""
@@ -146,37 +148,43 @@ class Exchange:
         """
         await body.bring(start, stop)
         await self._flush_head()
-        body.check()
-        at = start + _send_now(self._transport(), body, start, stop)
-        self.body_bytes += at - start
-        while at < stop:
-            until = min(at + WINDOW, stop)
-            await body.bring(at, until)  # it may have gone while the client took its time
-            if not (sent := await self._send_patiently(body, at, until)):
-                raise ConnectionAbortedError("the spool's file is shorter than promised")
-            at += sent
-            self.body_bytes += sent
+        while start < stop:
+            at, pause = await self._send_some(body, start, stop)
+            self.body_bytes += at - start
+            start = at
+            match pause:
+                case Pause.TURN:
+                    pass
+                case Pause.SOCKET:
+                    async with self._patience():
+                        await self._room()
+                case Pause.DISK:
+                    await body.bring(start, min(start + WINDOW, stop))
+                case _:
+                    assert_never(pause)
 
-    async def _send_patiently(self, body: Body, start: int, stop: int) -> int:
-        """At the client's speed; how many bytes that were."""
+    async def _send_some(self, body: Body, start: int, stop: int) -> tuple[int, Pause]:
         transport = self._transport()
+        if isinstance(transport, EncryptedTransport) or not transport.get_write_buffer_size():
+            try:
+                return send_some(way_of(transport), body, start, stop)
+            except ConnectionError:
+                raise
+            except OSError:  # the disk is broken, or the file system has no sendfile: reading tells which
+                pass
+        until = min(start + WINDOW, stop)
+        await self._writer.write(await body.read(start, until), drain=False)
+        await self._taken()
+        return until, Pause.TURN
+
+    async def _room(self) -> None:
+        """Wait until the client takes more, or is gone."""
+        room = self._line.sending = Room(way_of(self._transport()))
         try:
-            async with self._patience():
-                if isinstance(transport, EncryptedTransport):
-                    return await _send_encrypted(transport, body, start, stop)
-                return await asyncio.get_running_loop().sendfile(
-                    transport,
-                    body,  # type: ignore[arg-type]  # all it needs
-                    start,
-                    stop - start,
-                    fallback=False,
-                )
-        except asyncio.SendfileNotAvailableError:
-            # asyncio's word for every failure of the first call: the client has gone, the disk is broken, or the
-            # file system has no sendfile.  Reading and writing tells which.
-            await self._writer.write(await body.read(start, stop), drain=False)
-            await self._taken()
-            return stop - start
+            await room.done
+        finally:
+            room.end()
+            self._line.sending = None
 
     async def finish(self) -> None:
         """The answer is whole."""
@@ -282,30 +290,6 @@ class Exchange:
 
     async def write_eof(self) -> None:
         """Nothing is left to write."""
-
-
-def _send_now(transport: asyncio.Transport, body: Body, start: int, stop: int) -> int:
-    """What the socket takes at once, mostly all: asyncio would register and unregister it for that, which costs as
-    much as the sending.  Why it took nothing is found out by who tries again.
-    """
-    if transport.get_write_buffer_size():
-        return 0
-    try:
-        return sendfile(way_of(transport), body.fileno(), start, stop - start)
-    except OSError:
-        return 0
-
-
-async def _send_encrypted(transport: EncryptedTransport, body: Body, start: int, stop: int) -> int:
-    """As asyncio's sendfile does: it has one word for every failure before anything was sent."""
-    await transport.room()
-    body.check()
-    try:
-        return transport.sendfile(body.fileno(), start, stop - start)
-    except ConnectionError:
-        raise
-    except OSError as error:
-        raise asyncio.SendfileNotAvailableError from error
 
 
 def answer_head(status: int, fields: Fields, length: int | None) -> bytes:

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from proxy.errors import SpoolError
 from proxy.patience import Watch
@@ -72,6 +72,39 @@ def send_there(way: Way, body: Body, start: int, stop: int) -> tuple[int, Pause]
     return at, Pause.TURN
 
 
+def call_with_room(way: Way, on_room: Callable[[], None] | None) -> None:
+    """Whenever the client takes more, `on_room` is called; with None, no more.  Nothing of the loop's own is to be
+    written meanwhile.
+    """
+    if isinstance(way, EncryptedTransport):
+        way.call_with_room(on_room)
+        return
+    # By asyncio's own way for transports: add_writer refuses what belongs to one, and a second descriptor of the same
+    # socket for each slow client would halve how many there can be.
+    loop: Any = asyncio.get_running_loop()
+    if on_room is not None:
+        loop._add_writer(way.fileno(), on_room)
+    else:
+        loop._remove_writer(way.fileno())
+
+
+class Room:
+    """A wait for the client to take more: `done` once it does, or has gone."""
+
+    def __init__(self, way: Way) -> None:
+        self._way: Way | None = way
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        call_with_room(way, self.end)
+
+    def end(self, _: BaseException | None = None) -> None:
+        """It is over; to be called before the connection is closed, or is used for something else."""
+        if self._way is not None:
+            call_with_room(self._way, None)
+            self._way = None
+        if not self.done.done():
+            self.done.set_result(None)
+
+
 def waits(way: Way) -> bool:
     """Has it taken bytes that are not in the kernel yet?"""
     return isinstance(way, EncryptedTransport) and way.get_write_buffer_size() > 0
@@ -121,27 +154,12 @@ class Sending:
         """Has the client any of the answer?"""
         transport.pause_reading()
         if at_hand:
-            self._wait()
+            call_with_room(way, self._go)
         else:
             self._reading = self._loop.create_task(self._bring())
 
     def __repr__(self) -> str:
         return f"<Sending {self._at}/{self._stop} of {self._body}>"
-
-    def _wait(self) -> None:
-        """Go on whenever the client takes more."""
-        if not isinstance(self._way, EncryptedTransport):
-            # By asyncio's own way for transports: add_writer refuses what belongs to one, and a second descriptor of
-            # the same socket for each slow client would halve how many there can be.
-            cast("Any", self._loop)._add_writer(self._way.fileno(), self._go)
-        else:
-            self._way.call_with_room(self._go)
-
-    def _wait_no_more(self) -> None:
-        if not isinstance(self._way, EncryptedTransport):
-            cast("Any", self._loop)._remove_writer(self._way.fileno())
-        else:
-            self._way.call_with_room(None)
 
     def _go(self) -> None:
         pause = Pause.SOCKET
@@ -160,7 +178,7 @@ class Sending:
             if not waits(self._way):
                 self.end(None)
         elif pause is Pause.DISK:
-            self._wait_no_more()
+            call_with_room(self._way, None)
             self._reading = self._loop.create_task(self._bring())
 
     async def _bring(self) -> None:
@@ -173,14 +191,14 @@ class Sending:
         self._reading = None
         self._go()
         if not self._ended and self._reading is None:
-            self._wait()
+            call_with_room(self._way, self._go)
 
     def end(self, error: BaseException | None) -> None:
         """It is over; the first time it is said, it counts."""
         if self._ended:
             return
         self._ended = True
-        self._wait_no_more()
+        call_with_room(self._way, None)
         self._watch.stop()
         if self._reading is not None:
             self._reading.cancel()

@@ -27,7 +27,7 @@ from proxy.server.access import Access
 from proxy.server.heads import LONGEST, Head, Heads
 from proxy.server.lines import About
 from proxy.server.reading import OVER_TLS
-from proxy.server.sending import TURN, Sending, Way, send_there, waits
+from proxy.server.sending import TURN, Room, Sending, Way, send_there, waits
 from proxy.spool.body import Body
 
 ROOM: Final = 72 << 10
@@ -48,7 +48,7 @@ class Client(Protocol):
     way: Way | None
     """Past asyncio's buffers; the transport itself, if it encrypts."""
     client: str
-    sending: Sending | None
+    sending: Sending | Room | None
 
     def passed_by(self) -> None:
         """A request was answered without the connection's knowledge."""
@@ -230,8 +230,10 @@ class Lane:
     ) -> None:
         """Send the rest whenever the client takes more, or the disk has brought more."""
         limits = {"send_idle": self._send_idle, "send_rate": self._send_rate}
-        client.sending = Sending(transport, way, head, body, start, stop, over, at_hand=at_hand, **limits)
-        done = client.sending.done
+        sending = client.sending = Sending(
+            transport, way, head, body, start, stop, over, at_hand=at_hand, **limits
+        )
+        done = sending.done
         self.sendings.add(done)
         done.add_done_callback(self.sendings.discard)
 
@@ -282,7 +284,11 @@ class Lane:
         error: BaseException | None,
     ) -> None:
         """As `_end`; but what turns out to be lost before anything was sent is asked for in the long way."""
-        if isinstance(error, SpoolError) and client.sending is not None and not client.sending.has_sent:
+        if (
+            isinstance(error, SpoolError)
+            and isinstance(client.sending, Sending)
+            and not client.sending.has_sent
+        ):
             client.sending = None
             transport.resume_reading()
             client.pass_on(asked)

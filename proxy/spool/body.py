@@ -21,12 +21,7 @@ def _nothing() -> None:
 
 
 class Body:
-    """A descriptor with a count of its holders.  The maker is the first; `release` each hold once.
-
-    `fileno` and `mode` make it good enough a file for `loop.sendfile`.
-    """
-
-    mode = "rb"
+    """A descriptor with a count of its holders.  The maker is the first; `release` each hold once."""
 
     def __init__(self, fd: int, threads: Threads) -> None:
         self._fd = fd
@@ -156,16 +151,18 @@ class Body:
         A thread waits, where they are not there.  Raises BodyLost.
         """
         self.check()
-        for at in range(start, stop, WINDOW):
-            until = min(at + WINDOW, stop)
-            try:
-                is_there = self._residence.reach(at, until) == until or await self._fetched(at, until)
-            except OSError as error:
-                self._broken = True
-                raise BodyLost(f"cannot read the spool: {error.strerror}") from error
-            if not is_there:
-                self._broken = True
-                raise BodyLost(f"body file is shorter than its {stop} bytes")
+        is_there = True
+        try:
+            while is_there and start < stop and (start := self._residence.reach(start, stop)) < stop:
+                until = min(start + WINDOW, stop)
+                is_there = await self._fetched(start, until)
+                start = until
+        except OSError as error:
+            self._broken = True
+            raise BodyLost(f"cannot read the spool: {error.strerror}") from error
+        if not is_there:
+            self._broken = True
+            raise BodyLost(f"body file is shorter than its {stop} bytes")
         self.check()  # it may have waited
 
     def at_hand(self, start: int, stop: int) -> int:
