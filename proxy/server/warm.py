@@ -164,7 +164,9 @@ class Lane:
         if verdict is not Verdict.PROCEED and verdict is not Verdict.NOT_MODIFIED:
             return None
         head.is_known = verdict is Verdict.NOT_MODIFIED
-        head.record, head.second, head.about = record, record.second, None
+        if head.record is not record:
+            head.record, head.about = record, None
+        head.second = record.second
         return record
 
     def _fits(self, shape: Shape, record: Record) -> bool:
