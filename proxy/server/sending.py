@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Final
 
 from proxy.errors import SpoolError
@@ -121,7 +122,7 @@ class Sending:
 
     __slots__ = (
         "_at", "_begun", "_body", "_ended", "_head", "_loop", "_over", "_reading", "_stop", "_transport", "_watch",
-        "_way", "done", "has_sent",
+        "_watching", "_way", "done", "has_sent",
     )  # fmt: skip
 
     def __init__(
@@ -146,7 +147,9 @@ class Sending:
         self._body = body.hold()
         self._at, self._stop, self._begun = start, stop, start
         self._over = over
-        self._watch = Watch(transport, send_idle, self.end, rate=send_rate)
+        self._watching = partial(Watch, transport, send_idle, self.end, rate=send_rate)
+        self._watch: Watch | None = None
+        """While it is for the client to take something, and not for the disk to bring it."""
         self._reading: asyncio.Task[None] | None = None
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.done.add_done_callback(self._cancelled)
@@ -154,12 +157,17 @@ class Sending:
         """Has the client any of the answer?"""
         transport.pause_reading()
         if at_hand:
-            call_with_room(way, self._go)
+            self._wait()
         else:
             self._reading = self._loop.create_task(self._bring())
 
     def __repr__(self) -> str:
         return f"<Sending {self._at}/{self._stop} of {self._body}>"
+
+    def _wait(self) -> None:
+        """For the client to take more."""
+        self._watch = self._watching()
+        call_with_room(self._way, self._go)
 
     def _go(self) -> None:
         pause = Pause.SOCKET
@@ -179,6 +187,7 @@ class Sending:
                 self.end(None)
         elif pause is Pause.DISK:
             call_with_room(self._way, None)
+            self._stop_watch()
             self._reading = self._loop.create_task(self._bring())
 
     async def _bring(self) -> None:
@@ -191,7 +200,7 @@ class Sending:
         self._reading = None
         self._go()
         if not self._ended and self._reading is None:
-            call_with_room(self._way, self._go)
+            self._wait()
 
     def end(self, error: BaseException | None) -> None:
         """It is over; the first time it is said, it counts."""
@@ -199,13 +208,18 @@ class Sending:
             return
         self._ended = True
         call_with_room(self._way, None)
-        self._watch.stop()
+        self._stop_watch()
         if self._reading is not None:
             self._reading.cancel()
         self._body.release()
         if not self.done.done():
             self.done.set_result(None)
         self._over(self._at - self._begun, error)
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
 
     def _cancelled(self, done: asyncio.Future[None]) -> None:
         if done.cancelled():

@@ -575,6 +575,21 @@ async def test_a_drain_waits_for_the_disk(film: Adapter, disk: Disk) -> None:
         await stopping
 
 
+async def test_a_disk_that_is_slow_is_no_fault_of_the_client(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = await start_adapter(server={"timeouts": {"send_idle": "50ms"}})
+    origin.serve("/film.mp4", FILM, headers=TAGS)
+    await warm_up(adapter, origin, "/film.mp4")
+    disk = Disk(monkeypatch)
+    async with by_lane(adapter, 1), adapter.wire() as wire:
+        await wire.send(HEAD)
+        await disk.is_asked()
+        await asyncio.sleep(0.15)  # any client of a slower one would be cut off by then
+        disk.go.set()
+        assert (await wire.response()).body == FILM[5:10]
+
+
 # --- Files that are not what they were -------------------------------------------------------------
 
 
