@@ -590,6 +590,28 @@ async def test_a_disk_that_is_slow_is_no_fault_of_the_client(
         assert (await wire.response()).body == FILM[5:10]
 
 
+async def test_what_is_lost_while_the_service_ends_keeps_no_connection(
+    film: Adapter, origin: ScriptedOrigin, disk: Disk
+) -> None:
+    origin.serve("/slow", b"done")
+    gate = origin.gate("/slow", None)
+    async with film.wire() as wire, film.wire() as other:
+        await other.request("GET", "/slow")
+        await origin.requested("/slow")
+        await wire.send(HEAD)
+        await disk.is_asked()
+        os.truncate(body_file(film), 2)
+        stopping = asyncio.create_task(film.service.stop())
+        await until(lambda: film.service.draining)
+        disk.go.set()
+        try:
+            assert await asyncio.wait_for(wire.closed(), 5), "it waits for nobody else"
+        finally:
+            gate.open()
+            await other.response()
+            await stopping
+
+
 # --- Files that are not what they were -------------------------------------------------------------
 
 
