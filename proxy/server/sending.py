@@ -1,6 +1,7 @@
 """Files to clients at once, as far as both are ready for it; and the rest as soon as they are."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from typing import Any, Final
 
 from proxy.errors import SpoolError
 from proxy.patience import Watch
-from proxy.server.encrypted import EncryptedTransport
+from proxy.server.encrypted import PIECE, EncryptedTransport
 from proxy.spool.body import Body
 from proxy.spool.residence import WINDOW
 
 TURN: Final = 1 << 20
 """Bytes sent without letting others have their turn."""
+_NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What the kernel says of file systems that have none."""
 
 
 Way = socket.socket | EncryptedTransport
@@ -42,7 +45,12 @@ def sendfile(way: Way, file: int, start: int, count: int) -> int:
     """Send some of so many bytes of a file; how many, 0 at its end.  Raises OSError."""
     if isinstance(way, EncryptedTransport):
         return way.sendfile(file, start, count)
-    return os.sendfile(way.fileno(), file, start, count)
+    try:
+        return os.sendfile(way.fileno(), file, start, count)
+    except OSError as error:
+        if error.errno not in _NO_SENDFILE:
+            raise
+    return way.send(os.pread(file, min(count, PIECE), start))
 
 
 def send_some(way: Way, body: Body, start: int, stop: int) -> tuple[int, Pause]:

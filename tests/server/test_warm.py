@@ -635,6 +635,17 @@ async def test_a_file_that_is_shorter_is_never_promised(film: Adapter, origin: S
     assert origin.count("/film.mp4") == 2
 
 
+async def test_a_file_system_that_has_no_sendfile(
+    adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "sendfile", none)
+    async with stuck(adapter, origin) as wire:
+        assert await taken(wire) == LARGE[1:]
+
+
 # --- What ends a record ----------------------------------------------------------------------------
 
 
