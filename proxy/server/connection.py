@@ -162,7 +162,9 @@ class Connection(RequestHandler):
             super().data_received(data)
 
     def pass_on(self, data: bytes) -> None:
-        """The lane has not answered it after all."""
+        """The lane has not answered it after all.  Nobody does, once the service ends."""
+        if self._close and self.transport is not None:
+            self.transport.close()
         super().data_received(data)
 
     def passed_by(self) -> None:

@@ -25,7 +25,9 @@ COALESCE = 32 << 10
 HEAD_DELAY = 0.01
 """Seconds that a head waits for the body's first bytes."""
 WINDOW = 256 << 10
-"""Bytes of a file that are brought, or read, at a time."""
+"""Bytes of a file that are brought at a time; ..."""
+PIECE = 64 << 10
+"""... and read, where they have to be written: so many wait here for the client then."""
 
 
 class Line(Protocol):
@@ -172,7 +174,7 @@ class Exchange:
                 raise
             except OSError:  # the disk is broken, or the file system has no sendfile: reading tells which
                 pass
-        until = min(start + WINDOW, stop)
+        until = min(start + PIECE, stop)
         await self._writer.write(await body.read(start, until), drain=False)
         await self._taken()
         return until, Pause.TURN

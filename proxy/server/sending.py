@@ -1,20 +1,24 @@
 """Files to clients at once, as far as both are ready for it; and the rest as soon as they are."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Final
 
 from proxy.errors import SpoolError
 from proxy.patience import Watch
-from proxy.server.encrypted import EncryptedTransport
+from proxy.server.encrypted import PIECE, EncryptedTransport
 from proxy.spool.body import Body
 from proxy.spool.residence import WINDOW
 
 TURN: Final = 1 << 20
 """Bytes sent without letting others have their turn."""
+_NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What the kernel says of file systems that have none."""
 
 
 Way = socket.socket | EncryptedTransport
@@ -41,7 +45,12 @@ def sendfile(way: Way, file: int, start: int, count: int) -> int:
     """Send some of so many bytes of a file; how many, 0 at its end.  Raises OSError."""
     if isinstance(way, EncryptedTransport):
         return way.sendfile(file, start, count)
-    return os.sendfile(way.fileno(), file, start, count)
+    try:
+        return os.sendfile(way.fileno(), file, start, count)
+    except OSError as error:
+        if error.errno not in _NO_SENDFILE:
+            raise
+    return way.send(os.pread(file, min(count, PIECE), start))
 
 
 def send_some(way: Way, body: Body, start: int, stop: int) -> tuple[int, Pause]:
@@ -121,7 +130,7 @@ class Sending:
 
     __slots__ = (
         "_at", "_begun", "_body", "_ended", "_head", "_loop", "_over", "_reading", "_stop", "_transport", "_watch",
-        "_way", "done", "has_sent",
+        "_watching", "_way", "done", "has_sent",
     )  # fmt: skip
 
     def __init__(
@@ -146,7 +155,9 @@ class Sending:
         self._body = body.hold()
         self._at, self._stop, self._begun = start, stop, start
         self._over = over
-        self._watch = Watch(transport, send_idle, self.end, rate=send_rate)
+        self._watching = partial(Watch, transport, send_idle, self.end, rate=send_rate)
+        self._watch: Watch | None = None
+        """While it is for the client to take something, and not for the disk to bring it."""
         self._reading: asyncio.Task[None] | None = None
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.done.add_done_callback(self._cancelled)
@@ -154,12 +165,17 @@ class Sending:
         """Has the client any of the answer?"""
         transport.pause_reading()
         if at_hand:
-            call_with_room(way, self._go)
+            self._wait()
         else:
             self._reading = self._loop.create_task(self._bring())
 
     def __repr__(self) -> str:
         return f"<Sending {self._at}/{self._stop} of {self._body}>"
+
+    def _wait(self) -> None:
+        """For the client to take more."""
+        self._watch = self._watching()
+        call_with_room(self._way, self._go)
 
     def _go(self) -> None:
         pause = Pause.SOCKET
@@ -179,6 +195,7 @@ class Sending:
                 self.end(None)
         elif pause is Pause.DISK:
             call_with_room(self._way, None)
+            self._stop_watch()
             self._reading = self._loop.create_task(self._bring())
 
     async def _bring(self) -> None:
@@ -191,7 +208,7 @@ class Sending:
         self._reading = None
         self._go()
         if not self._ended and self._reading is None:
-            call_with_room(self._way, self._go)
+            self._wait()
 
     def end(self, error: BaseException | None) -> None:
         """It is over; the first time it is said, it counts."""
@@ -199,13 +216,18 @@ class Sending:
             return
         self._ended = True
         call_with_room(self._way, None)
-        self._watch.stop()
+        self._stop_watch()
         if self._reading is not None:
             self._reading.cancel()
         self._body.release()
         if not self.done.done():
             self.done.set_result(None)
         self._over(self._at - self._begun, error)
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
 
     def _cancelled(self, done: asyncio.Future[None]) -> None:
         if done.cancelled():

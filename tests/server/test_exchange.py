@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import Body, Chunk, Head, ScriptedOrigin, Step
+from tests.server.lanes import listener_of
 from tests.together import settled, until
 from tests.wire import Wire
 
@@ -211,6 +212,27 @@ async def test_a_client_that_takes_little_by_little_is_served(
             assert data, f"cut off after {received} bytes"
             received += len(data)
             await asyncio.sleep(begun + received / (1 << 20) - time.monotonic())  # 1 MiB a second
+
+
+async def test_little_waits_here_for_a_slow_client(
+    start_adapter: StartAdapter, origin: ScriptedOrigin
+) -> None:
+    """Of a file either, behind the end of another answer."""
+    adapter = await big(start_adapter, origin, "spool", "60s")
+    await until(lambda: not listener_of(adapter).connections)
+    async with Sipping(adapter.url) as wire:
+        await until(lambda: bool(listener_of(adapter).connections))
+        [connection] = listener_of(adapter).connections
+        transport = connection.transport
+        assert transport is not None
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        while not transport.get_write_buffer_size():
+            await wire.request("GET", "/film", Range="bytes=0-9999", Cache_Control="max-age=9999")
+            await asyncio.sleep(0.01)
+        await wire.request("GET", "/film", Cache_Control="max-age=9999")
+        await until(lambda: adapter.service.in_progress == 1 and transport.get_write_buffer_size() > 16 << 10)
+        assert transport.get_write_buffer_size() < 100_000
 
 
 async def test_what_nobody_waits_for_any_more_is_left_to_the_kernel(

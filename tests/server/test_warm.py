@@ -575,6 +575,43 @@ async def test_a_drain_waits_for_the_disk(film: Adapter, disk: Disk) -> None:
         await stopping
 
 
+async def test_a_disk_that_is_slow_is_no_fault_of_the_client(
+    start_adapter: StartAdapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = await start_adapter(server={"timeouts": {"send_idle": "50ms"}})
+    origin.serve("/film.mp4", FILM, headers=TAGS)
+    await warm_up(adapter, origin, "/film.mp4")
+    disk = Disk(monkeypatch)
+    async with by_lane(adapter, 1), adapter.wire() as wire:
+        await wire.send(HEAD)
+        await disk.is_asked()
+        await asyncio.sleep(0.15)  # any client of a slower one would be cut off by then
+        disk.go.set()
+        assert (await wire.response()).body == FILM[5:10]
+
+
+async def test_what_is_lost_while_the_service_ends_keeps_no_connection(
+    film: Adapter, origin: ScriptedOrigin, disk: Disk
+) -> None:
+    origin.serve("/slow", b"done")
+    gate = origin.gate("/slow", None)
+    async with film.wire() as wire, film.wire() as other:
+        await other.request("GET", "/slow")
+        await origin.requested("/slow")
+        await wire.send(HEAD)
+        await disk.is_asked()
+        os.truncate(body_file(film), 2)
+        stopping = asyncio.create_task(film.service.stop())
+        await until(lambda: film.service.draining)
+        disk.go.set()
+        try:
+            assert await asyncio.wait_for(wire.closed(), 5), "it waits for nobody else"
+        finally:
+            gate.open()
+            await other.response()
+            await stopping
+
+
 # --- Files that are not what they were -------------------------------------------------------------
 
 
@@ -596,6 +633,17 @@ async def test_a_file_that_is_shorter_is_never_promised(film: Adapter, origin: S
     async with film.wire() as wire:
         assert (await get(wire, "/film.mp4", Range="bytes=200-299")).body == FILM[200:300]
     assert origin.count("/film.mp4") == 2
+
+
+async def test_a_file_system_that_has_no_sendfile(
+    adapter: Adapter, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "sendfile", none)
+    async with stuck(adapter, origin) as wire:
+        assert await taken(wire) == LARGE[1:]
 
 
 # --- What ends a record ----------------------------------------------------------------------------
