@@ -172,8 +172,9 @@ class Exchange:
                 return send_some(way_of(transport), body, start, stop)
             except ConnectionError:
                 raise
-            except OSError:  # the disk is broken, or the file system has no sendfile: reading tells which
-                pass
+            except OSError as error:
+                await body.read(start, min(start + PIECE, stop))  # if it is the disk, this says so
+                raise ConnectionResetError("the client is gone") from error
         until = min(start + PIECE, stop)
         await self._writer.write(await body.read(start, until), drain=False)
         await self._taken()

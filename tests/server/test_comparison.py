@@ -136,8 +136,13 @@ async def test_another_length_is_another_generation(
             assert chunked
             with pytest.raises(asyncio.IncompleteReadError):
                 await wire.body(len(FILM))
-        else:
+        elif "Content-Length" in response.fields:
             assert await wire.body(len(new)) == new
+        else:
+            pieces = []
+            while piece := await wire.chunk():
+                pieces.append(piece)
+            assert b"".join(pieces) == new
         async with adapter.wire() as other:
             response = await other.get("/film")
             assert response.body == new
