@@ -33,17 +33,14 @@ class About:
     route: str
     referer: str | None
     user_agent: str | None
-    _rendered: tuple[str, str, str] | None = field(default=None, init=False, repr=False)
+    rendered: tuple[str, str, str] | None = field(default=None, init=False, repr=False)
+    """Of a line of JSON: what stands first, the route, and what stands behind the reasons."""
 
-    def json(self) -> tuple[str, str, str]:
-        """What stands first in a line, the route, and what stands behind the reasons."""
-        if self._rendered is None:
-            first = [
-                (name, getattr(self, name)) for name in ("client", "method", "target", "protocol", "host")
-            ]
-            last = [("referer", self.referer), ("user_agent", self.user_agent)]
-            self._rendered = _members(first), quoted(self.route), _members(last)
-        return self._rendered
+    def render(self) -> tuple[str, str, str]:
+        first = [(name, getattr(self, name)) for name in ("client", "method", "target", "protocol", "host")]
+        last = [("referer", self.referer), ("user_agent", self.user_agent)]
+        self.rendered = _members(first), _members([("route", self.route)]), _members(last)
+        return self.rendered
 
 
 class Line(NamedTuple):
@@ -94,12 +91,11 @@ class Line(NamedTuple):
     def json(self) -> str:
         """The same, as structlog's renderer would write it, at a fraction of the cost."""
         when, about, status, size, asked, ignored, seconds, cache, detail, reason, why, aborted = self
-        first, route, last = about.json()
+        first, route, last = about.rendered or about.render()
         what = "" if asked is None else f'"range": {quoted(asked)}, '
         if ignored is not None:
             what += f'"range_ignored": {quoted(ignored)}, '
-        end = "" if detail is None else f'"detail": {quoted(detail)}, '
-        end += f'"route": {route}, '
+        end = route if detail is None else f'"detail": {quoted(detail)}, {route}'
         if reason is not None:
             end += f'"reason": {quoted(reason)}, '
         if why is not None:
