@@ -9,7 +9,7 @@ What came over TLS has other keys: its objects may be others.
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from mmap import PAGESIZE
 from typing import Final, Protocol
@@ -85,6 +85,7 @@ class Lane:
         self._trusted = trusted
         self._send_idle = send_idle
         self._send_rate = send_rate
+        self._sending = partial(Sending, send_idle=send_idle, send_rate=send_rate)
         self._longest = min(longest, LONGEST)
         self._heads = Heads(warm, fields)
         self._room = memoryview(bytearray(ROOM + PAGESIZE))
@@ -196,8 +197,8 @@ class Lane:
             return False
         client.passed_by()
         if not at_hand:
-            lost = partial(self._end_unless_lost, client, asked, transport, told)
-            self._go_on(client, transport, way, head, body, start, stop, lost, at_hand=False)
+            over = partial(self._end_unless_lost, client, asked, transport, told)
+            self._keep(client, self._sending(transport, way, head, body, start, stop, over, at_hand=False))
             return True
         at = start
         try:
@@ -214,30 +215,14 @@ class Lane:
             self._access.record_warm(*told, stop - start)
         else:
             over = partial(self._end, client, transport, told, at - start)
-            self._go_on(client, transport, way, head[sent:], body, at, stop, over)
+            self._keep(client, self._sending(transport, way, head[sent:], body, at, stop, over))
         return True
 
-    def _go_on(
-        self,
-        client: Client,
-        transport: asyncio.Transport,
-        way: Way,
-        head: bytes,
-        body: Body,
-        start: int,
-        stop: int,
-        over: Callable[[int, BaseException | None], None],
-        *,
-        at_hand: bool = True,
-    ) -> None:
-        """Send the rest whenever the client takes more, or the disk has brought more."""
-        limits = {"send_idle": self._send_idle, "send_rate": self._send_rate}
-        sending = client.sending = Sending(
-            transport, way, head, body, start, stop, over, at_hand=at_hand, **limits
-        )
-        done = sending.done
-        self.sendings.add(done)
-        done.add_done_callback(self.sendings.discard)
+    def _keep(self, client: Client, sending: Sending) -> None:
+        """It goes on whenever the client takes more, or the disk has brought more."""
+        client.sending = sending
+        self.sendings.add(sending.done)
+        sending.done.add_done_callback(self.sendings.discard)
 
     def _write(self, client: Client, answer: bytes) -> None:
         transport = client.transport
