@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from proxy.spool.body import Body
 from tests.conftest import Adapter, StartAdapter
 from tests.scripted_origin import ScriptedOrigin
 from tests.server.process import serving
-from tests.spool.objects import pattern
+from tests.spool.objects import pattern, remove_folder
 from tests.together import settled, until
 from tests.wire import Response, Truncated, Wire
 
@@ -184,7 +183,7 @@ async def test_a_folder_that_is_removed(
         gate = origin.gate("/other", at=1000)
         await wire.request("GET", "/other")
         await gate.reached()
-        shutil.rmtree(tmp_path / "spool")
+        remove_folder(tmp_path / "spool")
         gate.open()
         assert (await wire.response()).body == FILM, "who was being served, is"
     await is_served(adapter, "/film")

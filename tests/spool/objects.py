@@ -1,7 +1,9 @@
 """Objects for the tests of the spool: entries, bodies, and what a spool's books say."""
 
 import asyncio
+import errno
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -161,3 +163,16 @@ class Books:
             being_read=spool.being_read,
             files=frozenset(files(spool.paths.root)),
         )
+
+
+def remove_folder(folder: Path) -> None:
+    """While its owner writes there: names come and go meanwhile."""
+    while True:
+        try:
+            shutil.rmtree(folder)
+            return
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:
+                raise
+            if not folder.exists():
+                return

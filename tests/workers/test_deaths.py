@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from tests.scripted_origin import Body, Head, OriginRequest, Script, ScriptedOrigin
 from tests.server.process import serving
-from tests.spool.objects import pattern
+from tests.spool.objects import pattern, remove_folder
 from tests.together import until
 from tests.wire import Wire
 from tests.workers.crew import Crew, crew
@@ -188,7 +187,7 @@ async def test_there_is_one_keeper_though_a_worker_starts_after_the_folder_has_b
     origin.on("/film.mp4", answer)
     async with crew(origin, tmp_path, purge_from=["127.0.0.0/8"]) as running:
         keeper, before = await running.keeper(), await running.pids()
-        shutil.rmtree(tmp_path / "spool")
+        remove_folder(tmp_path / "spool")
         dead = next(worker for worker in before if worker != keeper)
         await running.kill(dead)
         while (await running.pids())[dead] == before[dead]:
