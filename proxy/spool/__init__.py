@@ -12,6 +12,7 @@
     purges     what may not be found any more           bans          which entries that is about
     intake     objects on their way in                  filling       one of them
     partials   those that broke off                     folder        paths, files, who owns them
+    ban_file   what is written down of those            seal          by which rot of such lines is found
     leaving    objects on their way out                 removals      what the power's failure could bring back
     bodies     the open files                           body          one of them
     invalidation  of a target, or a credential          guard         reads bodies that others have written to

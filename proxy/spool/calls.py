@@ -47,6 +47,10 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
         offset += written
 
 
+def ftruncate(fd: int, size: int) -> None:
+    os.ftruncate(fd, size)
+
+
 def fsync(fd: int) -> None:
     os.fsync(fd)
 

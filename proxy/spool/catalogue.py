@@ -139,8 +139,12 @@ class Catalogue:
 
     # Purges
 
+    async def add_ban(self, bans: Bans) -> None:
+        """Make the newest of them durable; all are to be put in force after that."""
+        await self._on_shelf(self._shelf.add_ban, bans)
+
     async def write_bans(self, bans: Bans) -> None:
-        """Make them durable, to be put in force after that."""
+        """Make them durable, and no others, to be put in force after that."""
         await self._on_shelf(self._shelf.write_bans, bans)
 
     def put_in_force(self, bans: Bans) -> None:

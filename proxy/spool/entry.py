@@ -4,8 +4,7 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
-from zlib import crc32
+from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -15,11 +14,11 @@ from proxy.semantics.own_tags import own_tag
 from proxy.semantics.purging import Location
 from proxy.semantics.representation import Representation
 from proxy.semantics.validators import origin_validators
+from proxy.spool.seal import is_sealed, sealed
 
 FORMAT = 5
 """Of the head file; a head of another format is not read."""
 
-_SEAL: Final = ', "crc32": '
 _GENERATION = re.compile(r"[0-9a-f]{32}")
 
 
@@ -100,7 +99,7 @@ def dump_head(entry: Entry) -> str:
             "boot": entry.boot,
         }
     )
-    return f"{text[:-1]}{_SEAL}{crc32(text.encode('ascii'))}}}"
+    return sealed(text)
 
 
 def load_head(text: str | bytes) -> Entry:
@@ -109,7 +108,7 @@ def load_head(text: str | bytes) -> Entry:
         head: dict[str, Any] = json.loads(text)
         if head["format"] != FORMAT:
             raise SpoolError(f"head of format {head['format']}, not {FORMAT}")
-        if not _is_sealed(text):
+        if not is_sealed(text):
             raise SpoolError("head that has rotted: its checksum is another one")
         if not _GENERATION.fullmatch(head["generation"]):  # it becomes a path
             raise SpoolError("head of an impossible generation")
@@ -146,9 +145,3 @@ def load_head(text: str | bytes) -> Entry:
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise SpoolError(f"unreadable head: {error}") from error
-
-
-def _is_sealed(text: str | bytes) -> bool:
-    raw = text.encode("ascii") if isinstance(text, str) else text
-    sealed, _, rest = raw.rpartition(_SEAL.encode("ascii"))
-    return rest == b"%d}" % crc32(sealed + b"}")

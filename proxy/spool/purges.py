@@ -104,7 +104,7 @@ class Purges:
         """Durable first, then true.  Not to be cancelled.  Raises SpoolError, Overloaded."""
         async with self._writing:
             bans = self._catalogue.bans.with_ban(what, soft=soft, since=now)
-            await self._catalogue.write_bans(bans)
+            await self._catalogue.add_ban(bans)
             # From here on no await: what is stored, what arrives and what is asked for become purged together.
             self._catalogue.put_in_force(bans)
             ban = bans.bans[-1]

@@ -15,7 +15,8 @@ import structlog
 
 from proxy.errors import SpoolError
 from proxy.spool import calls
-from proxy.spool.bans import Bans, read_bans, write_bans
+from proxy.spool.ban_file import BanFile
+from proxy.spool.bans import Bans
 from proxy.spool.entry import Entry, dump_head, load_head, with_stale_since
 from proxy.spool.eviction import Candidate
 from proxy.spool.folder import FillingFiles, Paths, is_there, write_file
@@ -53,7 +54,8 @@ class Shelf:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self.bans = read_bans(paths)
+        self._ban_file = BanFile(paths)
+        self.bans = self._ban_file.found
         """As they were found."""
         self._index = Index(paths.index)
         self.last_use = self._index.last_use()
@@ -191,9 +193,13 @@ class Shelf:
 
     # Purges
 
+    def add_ban(self, bans: Bans) -> None:
+        """Make the newest of them durable."""
+        self._ban_file.add(bans)
+
     def write_bans(self, bans: Bans) -> None:
-        """Make them durable."""
-        write_bans(self._paths, bans)
+        """Make them durable, and forget others."""
+        self._ban_file.write(bans)
 
     def carry_out(self, bans: Bans, after: str, limit: int) -> Page:
         """Write soft bans into the next few objects, in the order of generations, that they are about.

@@ -117,9 +117,13 @@ async def test_a_full_disk(origin: ScriptedOrigin, start_adapter: StartAdapter, 
     assert "disk of the spool is full" in await told(adapter)
     assert all("spool-degraded" in said for said in await is_served(adapter, "/other"))
     async with adapter.wire() as wire:
-        await wire.request("PURGE", "/film", (), b"")
-        refused = await wire.response()
-        assert (refused.status, refused.fields["Retry-After"]) == (503, "5"), refused.body
+        for number in range(100):  # as long as the block is not full that the file of purges ends in
+            await wire.request("PURGE", f"/film?{number}", (), b"")
+            purged = await wire.response()
+            if purged.status != 200:
+                break
+        assert number > 0, "there was room for one"
+        assert (purged.status, purged.fields["Retry-After"]) == (503, "5"), purged.body
     junk.unlink()
     await well(adapter)
     await is_served(adapter, "/film")

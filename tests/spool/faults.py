@@ -16,7 +16,7 @@ import pytest
 
 from proxy.spool import calls
 
-WRITING = ("pwrite", "fsync", "fdatasync", "rename", "unlink", "mkdir", "create")
+WRITING = ("pwrite", "ftruncate", "fsync", "fdatasync", "rename", "unlink", "mkdir", "create")
 READING = ("open_file", "pread", "preadv", "listdir", "stat", "statvfs", "fstat", "read_file")
 
 
@@ -77,10 +77,11 @@ class Faults:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def happens(self, name: str, path: object = "") -> None:
-        if self.dead:
-            raise Killed
-        self.count += 1
-        self.fail(name, str(path))
+        with self._lock:
+            if self.dead:
+                raise Killed
+            self.count += 1
+            self.fail(name, str(path))
 
     def kill_at(self, number: int) -> None:
         """The process ends before the operation of that number."""
@@ -106,7 +107,8 @@ class Faults:
         self.count, self.fail = 0, fail
 
     def heal(self) -> None:
-        self.fail = lambda _, __: None
+        with self._lock:  # or a call that has just begun fails after this
+            self.fail = lambda _, __: None
 
     # The log
 
@@ -155,6 +157,12 @@ class Faults:
                 self.wrote(self._open[fd], offset, data)
                 return int(real["pwrite"](fd, data, offset))
 
+        def ftruncate(fd: int, size: int) -> None:
+            self.happens("ftruncate", _path(fd))
+            with self._lock:
+                self.log.append(Cut(self._open[fd], size))
+                real["ftruncate"](fd, size)
+
         def sync(name: str) -> Callable[[int], None]:
             def synced(fd: int) -> None:
                 self.happens(name, _path(fd))
@@ -164,6 +172,24 @@ class Faults:
 
             return synced
 
+        def reading(name: str) -> Callable[..., Any]:
+            def read(*args: Any) -> Any:
+                self.happens(name, args[0])
+                return real[name](*args)
+
+            return read
+
+        own: dict[str, Callable[..., Any]] = {
+            "open_file": open_file,
+            "pwrite": pwrite,
+            "ftruncate": ftruncate,
+            "fsync": sync("fsync"),
+            "fdatasync": sync("fdatasync"),
+        }
+        own |= self._naming(real)
+        return own | {name: reading(name) for name in READING if name not in own}
+
+    def _naming(self, real: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
         def rename(old: Path, new: Path) -> None:
             self.happens("rename", new)
             with self._lock:
@@ -182,23 +208,7 @@ class Faults:
                 real["mkdir"](path)
                 self.log.append(Named(os.path.dirname(path), os.path.basename(path), -1))
 
-        def reading(name: str) -> Callable[..., Any]:
-            def read(*args: Any) -> Any:
-                self.happens(name, args[0])
-                return real[name](*args)
-
-            return read
-
-        own: dict[str, Callable[..., Any]] = {
-            "open_file": open_file,
-            "pwrite": pwrite,
-            "fsync": sync("fsync"),
-            "fdatasync": sync("fdatasync"),
-            "rename": rename,
-            "unlink": unlink,
-            "mkdir": mkdir,
-        }
-        return own | {name: reading(name) for name in READING if name not in own}
+        return {"rename": rename, "unlink": unlink, "mkdir": mkdir}
 
 
 def _path(fd: int) -> str:

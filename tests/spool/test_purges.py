@@ -1,6 +1,9 @@
 """What was purged is not found by the next lookup, nor ever after, whatever happens to the process or the index."""
 
 import asyncio
+import errno
+import os
+import shutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -11,13 +14,15 @@ import pytest
 
 from proxy.errors import Overloaded, SpoolError
 from proxy.semantics.purging import Everything, Purge, Tagged, Targets, Under
-from proxy.spool import bans, calls, purges
+from proxy.spool import ban_file, bans, calls, purges
 from proxy.spool.catalogue import Catalogue
 from proxy.spool.entry import Entry, load_head
 from proxy.spool.folder import FillingFiles
 from proxy.spool.index import Index
+from proxy.spool.seal import is_sealed, sealed
 from proxy.spool.shelf import Page, Shelf
 from proxy.spool.spool import Spool
+from tests.spool.faults import faulty
 from tests.spool.objects import begin, content, entry, eventually, files, key_of, opened, store
 
 WHATS: list[Purge] = [
@@ -52,6 +57,11 @@ def stale_since(spool: Spool, stored: Entry) -> int | None:
 
 def in_force(spool: Spool) -> list[Purge]:
     return [each.what for each in spool._catalogue.bans.bans]
+
+
+async def written(spool: Spool) -> bans.Bans:
+    """What the next start would find."""
+    return (await asyncio.to_thread(ban_file.BanFile, spool.paths)).found
 
 
 @contextmanager
@@ -361,9 +371,23 @@ async def test_purges_stay_in_force_until_all_that_lies_there_is_known(
         assert spool._catalogue.bans.bans == ()
 
 
+def line(text: str) -> bytes:
+    return f"{sealed(text)}\n".encode()
+
+
 @pytest.mark.parametrize(
     "damage",
-    [None, b"", b"{", b"[]", b'{"format": 9}', b'{"format": 1, "epoch": 1, "bans": [[1, 0, 0, "odd"]]}'],
+    [
+        None,
+        b"",
+        b"\0" * 60,
+        b"{\n",
+        b"[]\n",
+        line('{"format": 9, "epoch": 1}'),
+        line('{"format": 2, "epoch": 1}').replace(b"1", b"0"),
+        line('{"format": 2, "epoch": 1}') + line('{"epoch": 1, "soft": 0, "since": 0, "what": ["odd"]}'),
+        line('{"format": 2, "epoch": 1}') + b"\0\0\n" + line('{"format": 2, "epoch": 1}'),
+    ],
 )
 async def test_where_the_purges_are_lost_everything_is_purged(tmp_path: Path, damage: bytes | None) -> None:
     async with opened(tmp_path) as spool:
@@ -393,13 +417,116 @@ async def test_a_purge_that_cannot_be_written_down_is_none(
 
     old = await store(spool, film(spool), b"film")
     with monkeypatch.context() as patch:
-        patch.setattr("proxy.spool.calls.fsync", refuse)
+        patch.setattr("proxy.spool.calls.fdatasync", refuse)
         with pytest.raises(SpoolError, match="cannot write down a purge"):
             await ban(spool, Everything())
     assert spool.lookup(old.key) == (old,)
     assert spool.epoch == 0
     await ban(spool, Everything())
     assert spool.lookup(old.key) == ()
+
+
+NAMES_NEEDED = {"create", "rename", "unlink", "mkdir"}
+
+
+def no_names(name: str, path: str) -> None:
+    """A folder that is immutable, or a disk whose inodes are used up."""
+    if name in NAMES_NEEDED:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+
+@pytest.mark.parametrize("index", ["kept", "lost"])
+async def test_what_a_disk_without_names_cannot_delete_does_not_come_back_after_a_kill(
+    tmp_path: Path, index: str
+) -> None:
+    root = tmp_path / "spool"
+    with faulty(root) as faults:
+        async with opened(root) as spool:
+            invalid = await store(spool, entry("/posted"), b"old")
+            purged = await store(spool, film(spool), b"film")
+            await ban(spool, Under("host", "/nothing"))  # there are others before these
+            await spool.purged()
+            faults.fail = no_names
+            await spool.drop_target(invalid.target)
+            await ban(spool, Tagged("drama"))
+            assert len(files(root)) == 4
+            shutil.copytree(root, tmp_path / "killed")
+            faults.heal()
+    if index == "lost":
+        (tmp_path / "killed" / "index.sqlite").unlink()
+    async with opened(tmp_path / "killed") as spool:
+        for each in (invalid, purged):
+            assert spool.lookup(each.key) == ()
+        await spool.purged()
+        assert files(tmp_path / "killed") == set()
+
+
+# A purge whose line was being written when the power failed was acknowledged to nobody.
+@pytest.mark.parametrize("torn", [b'{"epoch": 2, "so', b"\0\0", b'{"epoch": 2\0\0\0"crc32": 7}\n', b"\0\n\0"])
+async def test_a_line_that_is_not_whole_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
+) -> None:
+    async with opened(tmp_path) as spool:
+        old = await store(spool, film(spool), b"film")
+        kept = await store(spool, news(spool), b"news")
+        with held_up(monkeypatch, *SWEEPS):
+            await ban(spool, Tagged("drama"))
+            bans_then = spool.paths.bans.read_bytes()
+            while_closed = tmp_path / "bans.then"
+            while_closed.write_bytes(bans_then + torn)
+    while_closed.rename(spool.paths.bans)
+    with held_up(monkeypatch, *SWEEPS):
+        async with opened(tmp_path) as spool:
+            assert (spool.lookup(old.key), spool.lookup(kept.key)) == ((), (kept,))
+            await ban(spool, Tagged("daily"))
+            lines = spool.paths.bans.read_bytes().splitlines()
+            assert len(lines) == 3
+            assert all(map(is_sealed, lines))
+
+
+async def test_of_a_purge_that_failed_nothing_is_left(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much of it came to the disk."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with held_up(monkeypatch, *SWEEPS):
+        await ban(spool, Tagged("one"))
+        with monkeypatch.context() as patch:
+            patch.setattr("proxy.spool.calls.fdatasync", refuse)
+            with pytest.raises(SpoolError):
+                await ban(spool, Under("host", "/" + "x" * 500))
+        await ban(spool, Tagged("two"))
+        assert (await written(spool)).bans == spool._catalogue.bans.bans
+        assert in_force(spool) == [Tagged("one"), Tagged("two")]
+
+
+@pytest.mark.parametrize("loss", ["removed", "cut off"])
+async def test_a_file_that_somebody_took_away_has_them_all_again(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    with held_up(monkeypatch, *SWEEPS):
+        await ban(spool, Tagged("one"))
+        if loss == "removed":
+            spool.paths.bans.unlink()
+        else:
+            os.truncate(spool.paths.bans, 10)
+        await ban(spool, Tagged("two"))
+        assert (await written(spool)).bans == spool._catalogue.bans.bans
+
+
+async def test_what_is_written_down_again_and_again_has_its_bounds(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ban_file, "LINES", 5)
+    seen = []
+    with held_up(monkeypatch, *SWEEPS):
+        for _ in range(20):
+            await ban(spool, Tagged("one"))
+            seen.append(spool.paths.bans.read_bytes().count(b"\n"))
+            assert (await written(spool)).epoch == spool.epoch
+    assert max(seen) == 5
+    assert in_force(spool) == [Tagged("one")]
 
 
 async def test_it_is_written_down_before_it_is_true(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,7 +536,7 @@ async def test_it_is_written_down_before_it_is_true(spool: Spool, monkeypatch: p
     def then() -> None:
         seen.append((spool.lookup(old.key), spool.epoch))
 
-    with held_up(monkeypatch, "write_bans") as go_on:
+    with held_up(monkeypatch, "add_ban") as go_on:
         purging = asyncio.create_task(spool.ban(Tagged("drama"), soft=False, now=1, then=then))
         await asyncio.sleep(0)
         assert spool.lookup(old.key) == (old,)
