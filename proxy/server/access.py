@@ -13,7 +13,7 @@ from proxy.semantics.cors import Cors, add_cors
 from proxy.semantics.fields import joined
 from proxy.semantics.request import ClientRequest
 from proxy.server.exchange import Exchange
-from proxy.server.lines import About, Line, Lines
+from proxy.server.lines import NO_REMARKS, About, Line, Lines, Remarks
 from proxy.server.metrics import Metrics
 
 RETRY_AFTER = 5
@@ -128,13 +128,15 @@ class Access:
                 status=exchange.status,
                 bytes=exchange.body_bytes,
                 range=joined(raw.headers, "Range") if request else None,
-                range_ignored=visit.range_ignored,
                 seconds=seconds,
                 cache=cache,
-                detail=visit.status.detail if visit.status else None,
-                reason=visit.reason or None,
-                why=visit.unreadable,
-                aborted=exchange.aborted or None,
+                remarks=Remarks(
+                    range_ignored=visit.range_ignored,
+                    detail=visit.status.detail if visit.status else None,
+                    reason=visit.reason or None,
+                    why=visit.unreadable,
+                    aborted=exchange.aborted or None,
+                ),
             )
         )
 
@@ -150,15 +152,16 @@ class Access:
     ) -> None:
         """The same for a GET that the warm lane has answered; `error` is what cut the answer short."""
         seconds = time.monotonic() - begun
-        reason, aborted = None, None
+        remarks = NO_REMARKS
         self._metrics.count((about.route, "GET", status, "hit"), size, seconds)
         self._metrics.lane_requests += 1
         if error is not None:
-            reason, aborted = self._why_cut(about.route, origin, error), True
+            reason = self._why_cut(about.route, origin, error)
+            remarks = Remarks(reason=reason, aborted=True)
             self._metrics.failures.labels(about.route, reason).inc()
         if self._log:
             told = None if asked is None else "bytes=" + asked.decode()
-            line = time.time(), about, status, size, told, None, seconds, "hit", None, reason, None, aborted
+            line = time.time(), about, status, size, told, seconds, "hit", remarks
             self.lines.note(tuple.__new__(Line, line))  # Line(...) takes three times as long
 
     def _why_cut(self, route: str, origin: str, error: BaseException) -> str:

@@ -9,7 +9,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.server.lines import BATCH, About, Line, Lines
+from proxy.server.lines import BATCH, NO_REMARKS, About, Line, Lines, Remarks
 
 TEXT = st.text(st.characters(exclude_categories=[])) | st.sampled_from(['"', "\\", "\x1b[31m", "\udcff"])
 MAYBE = st.none() | TEXT
@@ -37,17 +37,18 @@ def test_json_is_what_structlog_makes_of_it(
     client, host, asked, ignored, detail, reason, referer, agent = texts
     why = None if first_line[0] is not None else "no HTTP"
     about = About(client, *first_line, host, "all", referer, agent)
-    outcome = "hit", detail, reason, why, aborted
+    remarks = Remarks(ignored, detail, reason, why, aborted)
     renderer = structlog.processors.JSONRenderer()
     for count in (size, 0):  # two lines about the same
-        line = Line(when, about, status, count, asked, ignored, seconds, *outcome)
-        assert line.json() == renderer(None, "info", line.event())
-        assert json.loads(line.json())["bytes"] == count
+        for more in (remarks, NO_REMARKS):
+            line = Line(when, about, status, count, asked, seconds, "hit", more)
+            assert line.json() == renderer(None, "info", line.event())
+            assert json.loads(line.json())["bytes"] == count
 
 
 def line(number: int) -> Line:
     about = About("::1", "GET", "/", "HTTP/1.1", "a", "all", None, None)
-    return Line(0.0, about, 200, number, None, None, 0.1, "hit", None, None, None, None)
+    return Line(0.0, about, 200, number, None, 0.1, "hit", NO_REMARKS)
 
 
 class Heard(logging.Handler):

@@ -266,7 +266,7 @@ async def test_a_purge_has_its_line(start_adapter: StartAdapter) -> None:
         assert (await send_purge(adapter, "/film.mp4")).status == 200
         await send_purge(adapter, "/film.mp4", Soft_Purge="2")
         await until(lambda: len(lines) == 2)
-    told = [(line.about.method, line.about.target, line.status, line.reason) for line in lines]
+    told = [(line.about.method, line.about.target, line.status, line.remarks.reason) for line in lines]
     assert told == [("PURGE", "/film.mp4", 200, None), ("PURGE", "/film.mp4", 400, "bad-soft-purge")]
     assert lines[0].about.route == "all"
 

@@ -486,7 +486,7 @@ async def test_bytes_are_told_as_far_as_they_were_sent(
             await wire.request("GET", "/large.mp4", [("Host", "films.example")], Range="bytes=1000000-")
             await until(lambda: served(adapter) == 2)
         lane_of(adapter)._access.lines.hand_over()
-    told = [(line.bytes, line.reason) for line in lines if line.aborted]
+    told = [(line.bytes, line.remarks.reason) for line in lines if line.remarks.aborted]
     assert told == [(-1_000_000 % PAGESIZE + sum(sent), "client-gone")]
 
 
