@@ -13,7 +13,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Final, NamedTuple
 
-BATCH: Final = 400
+BATCH: Final = 100
 """Lines handed over at a time, at most; ..."""
 HELD: Final = 0.1
 """... and how many seconds one is held back for others to come."""

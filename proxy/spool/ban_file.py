@@ -1,11 +1,14 @@
 """How the bans in force are written down: a line for each, below a line with the epoch they follow on.
 
-A new one is added behind the others, in place: that takes no new name, which a failing disk may refuse, and one sync.
+The file is written anew each time.  Where the disk refuses that, as one that takes no new names, the newest ban is
+added behind the others, in place.
 """
 
+import errno
 import json
 import os
 import time
+from contextlib import suppress
 from typing import Any, Final, assert_never
 
 import structlog
@@ -13,13 +16,13 @@ import structlog
 from proxy.errors import SpoolError
 from proxy.semantics.purging import Ban, Everything, Purge, Tagged, Targets, Under
 from proxy.spool import calls
-from proxy.spool.bans import MAX_BANS, Bans
+from proxy.spool.bans import Bans
 from proxy.spool.folder import Paths, sync_folder, write_file
 from proxy.spool.seal import is_sealed, sealed
 
 FORMAT: Final = 2
-LINES: Final = 2 * MAX_BANS
-"""In the file at most: those of bans that others have replaced stay until it is written anew."""
+LARGEST: Final = 1 << 20
+"""Bytes up to which bans are added in place: those that others have replaced stay until the file is written anew."""
 
 _log = structlog.stdlib.get_logger("spool")
 
@@ -32,50 +35,56 @@ class BanFile:
         purged, and everything that is stored counts as purged.
         """
         self._paths = paths
-        self._lines = 0
         self._size: int | None = None
-        """Bytes that are durable; None where those of another file may be back once the power has failed."""
+        """Bytes of the file as it was written or read; None where another may be back once the power has failed."""
         self.found = self._read()
+        if self.found.bans:
+            # What was added in place may not be durable, if a kill came before its acknowledgement.
+            with suppress(SpoolError):
+                self.write(self.found)
 
     def write(self, bans: Bans) -> None:
         """All of them, in the place of what was written, to hold even if the power fails."""
-        lines = [sealed(json.dumps({"format": FORMAT, "epoch": bans.epoch})), *map(_line, bans.bans)]
-        text = "".join(f"{line}\n" for line in lines)
+        head = {"format": FORMAT, "epoch": bans.epoch, "bans": len(bans.bans)}
+        text = "".join(f"{line}\n" for line in (sealed(json.dumps(head)), *map(_line, bans.bans)))
         try:
             write_file(self._paths.bans, text, durable=True)
-            self._size, self._lines = None, len(lines)
+            self._size = None
             sync_folder(self._paths.root)
         except OSError as error:
             raise self._error(error) from error
         self._size = len(text)
 
     def add(self, bans: Bans) -> None:
-        """The newest of them, behind those that were written."""
+        """Those that were written, and the newest, in the same way; in place, if there is no other."""
         try:
-            if self._size is None or self._lines >= LINES or not self._append(bans.bans[-1], self._size):
-                self.write(bans)
-        except OSError as error:
-            raise self._error(error) from error
+            self.write(bans)
+        except SpoolError:
+            if self._size is None or self._size >= LARGEST:
+                raise
+            try:
+                self._append(bans.bans[-1], self._size)
+            except OSError as error:
+                raise self._error(error) from error
 
-    def _append(self, ban: Ban, size: int) -> bool:
-        """False if the file is not what was written.  Raises OSError; what it leaves then is overwritten."""
+    def _append(self, ban: Ban, size: int) -> None:
+        """Raises OSError; what it leaves then is overwritten."""
         line = f"{_line(ban)}\n".encode("ascii")
+        fd = calls.open_file(self._paths.bans, os.O_RDWR)
         try:
-            fd = calls.open_file(self._paths.bans, os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        try:
-            there = calls.fstat(fd).st_size
-            if there < size:
-                return False
-            if there > size:
-                calls.ftruncate(fd, size)
-            calls.write_all(fd, line, size)
-            calls.fdatasync(fd)
+            if calls.fstat(fd).st_size < size:
+                raise OSError(errno.EIO, "it was cut off")
+            calls.ftruncate(fd, size)
+            try:
+                calls.write_all(fd, line, size)
+                calls.fdatasync(fd)
+            except OSError:
+                with suppress(OSError):  # it was refused, and shall not come into force later
+                    calls.ftruncate(fd, size)
+                raise
         finally:
             calls.close(fd)
-        self._size, self._lines = size + len(line), self._lines + 1
-        return True
+        self._size = size + len(line)
 
     def _read(self) -> Bans:
         try:
@@ -94,18 +103,22 @@ class BanFile:
 
     def _load(self, text: bytes) -> Bans:
         *lines, torn = text.split(b"\n")
-        # The power failed while the last one was written, before it was acknowledged.
-        if len(lines) > 1 and b"\0" in lines[-1]:
+        head: Any = json.loads(lines[0]) if lines else None
+        if not isinstance(head, dict) or head.get("format") != FORMAT:
+            raise ValueError(f"its first line does not tell the format {FORMAT}")
+        written = int(head["bans"])
+        # The power failed while a ban was added, before it was acknowledged.  JSON has no such byte.
+        if len(lines) - 1 > written and b"\0" in lines[-1]:
             torn = lines.pop() + b"\n" + torn
-        for line in lines:
-            if not is_sealed(line):
-                raise ValueError("it has rotted: a line has another checksum")
-        head: dict[str, Any] = json.loads(lines[0]) if lines else {}
-        if head["format"] != FORMAT:
-            raise ValueError(f"format {head['format']}, not {FORMAT}")
-        bans = tuple(_loaded(json.loads(line)) for line in lines[1:])
-        self._lines, self._size = len(lines), len(text) - len(torn)
-        return Bans(max([int(head["epoch"]), *(ban.epoch for ban in bans)]), bans)
+        if len(lines) - 1 < written:
+            raise ValueError("it was cut off")
+        if not all(map(is_sealed, lines)):
+            raise ValueError("it has rotted: a line has another checksum")
+        # Of those that repeat each other, the last stands for all.
+        bans = {(ban.what, ban.soft): ban for ban in (_loaded(json.loads(line)) for line in lines[1:])}
+        self._size = len(text) - len(torn)
+        epochs = (int(head["epoch"]), *(ban.epoch for ban in bans.values()))
+        return Bans(max(epochs), tuple(sorted(bans.values(), key=lambda ban: ban.epoch)))
 
     def _error(self, error: OSError) -> SpoolError:
         return SpoolError(f"cannot write down a purge in {self._paths.bans}: {error.strerror}")

@@ -384,9 +384,12 @@ def line(text: str) -> bytes:
         b"{\n",
         b"[]\n",
         line('{"format": 9, "epoch": 1}'),
-        line('{"format": 2, "epoch": 1}').replace(b"1", b"0"),
-        line('{"format": 2, "epoch": 1}') + line('{"epoch": 1, "soft": 0, "since": 0, "what": ["odd"]}'),
-        line('{"format": 2, "epoch": 1}') + b"\0\0\n" + line('{"format": 2, "epoch": 1}'),
+        line('{"format": 2, "epoch": 1, "bans": 1}').replace(b"1", b"0"),
+        line('{"format": 2, "epoch": 1, "bans": 1}')
+        + line('{"epoch": 1, "soft": 0, "since": 0, "what": ["odd"]}'),
+        line('{"format": 2, "epoch": 1, "bans": 1}')
+        + b"\0\0\n"
+        + line('{"format": 2, "epoch": 1, "bans": 1}'),
     ],
 )
 async def test_where_the_purges_are_lost_everything_is_purged(tmp_path: Path, damage: bytes | None) -> None:
@@ -417,6 +420,7 @@ async def test_a_purge_that_cannot_be_written_down_is_none(
 
     old = await store(spool, film(spool), b"film")
     with monkeypatch.context() as patch:
+        patch.setattr("proxy.spool.calls.fsync", refuse)
         patch.setattr("proxy.spool.calls.fdatasync", refuse)
         with pytest.raises(SpoolError, match="cannot write down a purge"):
             await ban(spool, Everything())
@@ -493,9 +497,11 @@ async def test_of_a_purge_that_failed_nothing_is_left(spool: Spool, monkeypatch:
     with held_up(monkeypatch, *SWEEPS):
         await ban(spool, Tagged("one"))
         with monkeypatch.context() as patch:
+            patch.setattr("proxy.spool.calls.fsync", refuse)
             patch.setattr("proxy.spool.calls.fdatasync", refuse)
             with pytest.raises(SpoolError):
                 await ban(spool, Under("host", "/" + "x" * 500))
+        assert (await written(spool)).bans == spool._catalogue.bans.bans
         await ban(spool, Tagged("two"))
         assert (await written(spool)).bans == spool._catalogue.bans.bans
         assert in_force(spool) == [Tagged("one"), Tagged("two")]
@@ -515,18 +521,41 @@ async def test_a_file_that_somebody_took_away_has_them_all_again(
         assert (await written(spool)).bans == spool._catalogue.bans.bans
 
 
-async def test_what_is_written_down_again_and_again_has_its_bounds(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+async def test_what_is_added_again_and_again_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ban_file, "LINES", 5)
-    seen = []
+    """However often the same target is invalidated on a disk without names; and the file has its bounds."""
+    monkeypatch.setattr(ban_file, "LARGEST", 4096)
+    with faulty(tmp_path / "spool") as faults, held_up(monkeypatch, *SWEEPS):
+        async with opened(tmp_path / "spool") as spool:
+            faults.fail = no_names
+            refused = 0
+            for _ in range(60):
+                try:
+                    await ban(spool, Tagged("one"))
+                except SpoolError:
+                    refused += 1
+            assert refused > 0
+            assert spool.paths.bans.stat().st_size < 4096 + 200
+            assert spool.epoch > 10
+            found = await written(spool)
+            assert (found.epoch, found.bans) == (spool.epoch, spool._catalogue.bans.bans)
+            faults.heal()
+
+
+@pytest.mark.parametrize("at", [-1, -40])
+async def test_a_file_that_was_cut_off_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
     with held_up(monkeypatch, *SWEEPS):
-        for _ in range(20):
-            await ban(spool, Tagged("one"))
-            seen.append(spool.paths.bans.read_bytes().count(b"\n"))
-            assert (await written(spool)).epoch == spool.epoch
-    assert max(seen) == 5
-    assert in_force(spool) == [Tagged("one")]
+        async with opened(tmp_path) as spool:
+            old = await store(spool, film(spool), b"film")
+            await ban(spool, Tagged("other"))
+            await ban(spool, Tagged("drama"))
+        os.truncate(spool.paths.bans, spool.paths.bans.stat().st_size + at)
+        async with opened(tmp_path) as spool:
+            assert in_force(spool) == [Everything()]
+            assert spool.lookup(old.key) == ()
 
 
 async def test_it_is_written_down_before_it_is_true(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
