@@ -117,6 +117,11 @@ class Purges:
             then()
             self.start()
 
+    async def rewrite(self) -> None:
+        """Write down what is in force, in a folder that may have lost it.  Raises SpoolError."""
+        async with self._writing:  # or one that is just being acknowledged would be written away
+            await self._catalogue.write_bans(self._catalogue.bans)
+
     async def _drop(self, done: tuple[Ban, ...]) -> None:
         """These have been carried out, once what could not go has gone, and nothing can come back."""
         await self._books.remove(self._catalogue.owed)

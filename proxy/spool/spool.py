@@ -95,6 +95,7 @@ class Spool:
             self.partials,
             room,
             self._threads.filing,
+            self._purges.rewrite,
             self._purges.start,
             orderly=owned.orderly,
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -28,7 +28,9 @@ PROOF = 64 << 10
 
 
 class Upkeep:
-    """`orderly`: does nothing lie in the folder that the index does not know?  `resume` lets purges go on."""
+    """`orderly`: does nothing lie in the folder that the index does not know?  `rewrite` writes down the purges in
+    force, and `resume` lets them go on.
+    """
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Upkeep:
         partials: Partials,
         room: Room,
         disk: Executor,
+        rewrite: Callable[[], Awaitable[None]],
         resume: Callable[[], None],
         *,
         orderly: bool,
@@ -51,6 +54,7 @@ class Upkeep:
         self._disk = disk
         self._leaving = leaving
         self._partials = partials
+        self._rewrite = rewrite
         self._resume = resume
         self._orderly = orderly
         self._moved = False
@@ -135,7 +139,7 @@ class Upkeep:
             self._orderly = False
             if self._moved:
                 await self._partials.drop(self._partials)
-            await self._catalogue.write_bans(self._catalogue.bans)
+            await self._rewrite()
             await self._catalogue.reopen(anew=trouble is Trouble.CORRUPT)
             if self._moved:
                 self._leaving.let_all_go()

@@ -16,6 +16,7 @@ from proxy.errors import Overloaded, SpoolError
 from proxy.semantics.purging import Everything, Purge, Tagged, Targets, Under
 from proxy.spool import ban_file, bans, calls, purges
 from proxy.spool.catalogue import Catalogue
+from proxy.spool.condition import Trouble
 from proxy.spool.entry import Entry, load_head
 from proxy.spool.folder import FillingFiles
 from proxy.spool.index import Index
@@ -556,6 +557,31 @@ async def test_a_file_that_was_cut_off_is_lost(
         async with opened(tmp_path) as spool:
             assert in_force(spool) == [Everything()]
             assert spool.lookup(old.key) == ()
+
+
+async def test_a_repair_does_not_write_a_purge_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that waits for the shelf's thread while the repair does, and is acknowledged."""
+    root, there, go = tmp_path / "spool", threading.Event(), threading.Event()
+    real = Shelf.in_place
+
+    def slow(shelf: Shelf) -> bool:
+        there.set()
+        go.wait(10)
+        return real(shelf)
+
+    with held_up(monkeypatch, *SWEEPS):
+        async with opened(root) as spool:
+            old = await store(spool, film(spool), b"film")
+            with monkeypatch.context() as patch:
+                patch.setattr(Shelf, "in_place", slow)
+                repairing = asyncio.create_task(spool._upkeep._restore(Trouble.INDEX))
+                await asyncio.to_thread(there.wait, 10)
+                purging = asyncio.create_task(ban(spool, Tagged("drama")))
+                await eventually(spool._purges._writing.locked)
+                go.set()
+                await asyncio.gather(purging, repairing)
+            assert spool.lookup(old.key) == ()
+            assert (await written(spool)).bans == spool._catalogue.bans.bans
 
 
 async def test_it_is_written_down_before_it_is_true(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
